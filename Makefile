@@ -1,0 +1,59 @@
+# `make run` starts a server from a fresh checkout, `make test` is the whole check. `make help` lists the rest.
+.DEFAULT_GOAL := help
+.PHONY: help run develop debug test check sanitize fuzz bench wire clean
+
+DATA ?= ./data
+MINUTES ?= 1
+PYTHON_VENV := .venv/bin/python
+BIN := .venv/bin
+NATIVE_SOURCES := $(shell find native -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h')
+
+help:            ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):[^#]*## */  make \1\t/' | expand -t 20
+
+# A stamp records that a step has been done for the files it depends on.
+.venv/.lock-stamp: requirements.lock
+	@tools/setup.sh venv
+	@touch $@
+.venv/.link-stamp: .venv/.lock-stamp pyproject.toml setup.py
+	@tools/setup.sh link
+	@touch $@
+.venv/.native-stamp: .venv/.link-stamp $(NATIVE_SOURCES)
+	@tools/setup.sh native
+	@touch $@
+.venv/.services-stamp: .venv/.lock-stamp
+	@tools/setup.sh services
+	@touch $@
+
+run: develop     ## start a server; its data lies in ./data (DATA=dir)
+	@mkdir -p $(DATA)
+	exec $(BIN)/chatd serve --data $(DATA)
+
+develop: .venv/.native-stamp     ## .venv with all dependencies and chatd, editable
+
+debug: .venv/.link-stamp         ## the same with CHATD_DEBUG=1: expensive invariants are checked
+	@CHATD_DEBUG=1 tools/setup.sh native
+	@rm -f .venv/.native-stamp
+
+check: develop   ## linters and types only
+	@tools/check.sh
+
+test: develop .venv/.services-stamp check     ## everything: linters, types, stubs, all tests
+	@$(PYTHON_VENV) -m pytest $(PYTEST_ARGS)
+
+sanitize: develop     ## the native tests with AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/setup.sh sanitize
+	@tools/sanitized.sh -P -m pytest -p no:cacheprovider -m "not slow" $(or $(PYTEST_ARGS),tests/unit)
+
+fuzz: develop    ## mutate inputs of every parser for MINUTES=n, sanitized
+	@tools/setup.sh sanitize
+	@tools/sanitized.sh -P tests/fuzz/run.py --minutes $(MINUTES)
+
+bench: develop   ## the quick benchmark
+	$(PYTHON_VENV) bench/run.py $(BENCH_ARGS)
+
+wire: develop    ## write the files generated from protocol/schema.toml anew
+	$(PYTHON_VENV) protocol/generate.py
+
+clean:           ## remove everything that was built, but not ./data
+	rm -rf .venv build dist *.egg-info chatd/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,40 @@
+"""The exceptions of chatd: one small tree.
+
+A message says what happened, to what, and what to do. Inside the engine errors are status codes; they become one of these at its
+door. Everything here is safe to import from any layer.
+"""
+
+
+class ChatdError(Exception):
+    """Base of every error that chatd raises on purpose."""
+
+
+class ConfigError(ChatdError):
+    """The operator's settings cannot be used. The message names the key and what it must be."""
+
+
+class StorageError(ChatdError):
+    """The store could not do what was asked: nothing of the failed batch has been acknowledged."""
+
+
+class ProtocolError(ChatdError):
+    """Bytes or a call that the wire protocol does not allow.
+
+    reason: a close reason of the schema (protocol/schema.toml), the same word as the metric label and the log field.
+    """
+
+    def __init__(self, reason: str, message: str = "") -> None:
+        super().__init__(message or reason)
+        self.reason = reason
+
+
+class PeerProtocolError(ProtocolError):
+    """They broke it: the connection has to be closed with `reason`."""
+
+
+class LocalProtocolError(ProtocolError):
+    """The caller broke it: a bug in the code that uses this object, nothing was sent."""
+
+
+class InternalError(ChatdError):
+    """Our bug, or memory that a crashed process left behind: drop the link or end the process, never guess."""
