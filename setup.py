@@ -17,9 +17,9 @@ from setuptools import Extension, setup
 
 NATIVE = Path("native")
 
-# Cython's generated C holds under -Wall -Wextra, but not under -Wconversion and -Wshadow, and which other warnings it raises
-# changes with compiler and Cython; so -Werror is limited to those that are always bugs. The hand-written headers hold under
-# all of them, which `make check` compiles them with.
+# Cython's generated C holds under -Wall -Wextra, but not under -Wconversion and -Wshadow, and which other warnings it
+# raises changes with compiler and Cython; so -Werror is limited to those that are always bugs. The hand-written headers
+# hold under all of them, which `make check` compiles them with.
 WARNING_FLAGS = [
     "-Wall",
     "-Wextra",
@@ -85,6 +85,8 @@ def native_extension() -> list[Extension]:
             "wraparound": False,
             "embedsignature": False,
             "binding": True,
+            "auto_pickle": False,
+            "autotestdict": False,
         },
     )
     return extensions

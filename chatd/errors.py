@@ -1,7 +1,7 @@
 """The exceptions of chatd: one small tree.
 
-A message says what happened, to what, and what to do. Inside the engine errors are status codes; they become one of these at its
-door. Everything here is safe to import from any layer.
+A message says what happened, to what, and what to do. Inside the engine errors are status codes; they become one of
+these at its door. Everything here is safe to import from any layer.
 """
 
 

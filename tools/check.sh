@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=.venv/bin
+PATH="$PWD/$bin:$PATH"      # cython-lint looks for pycodestyle there
 step() { printf '== %s\n' "$1"; shift; "$@"; }
 
 step "ruff check" $bin/ruff check --quiet .
