@@ -1,0 +1,102 @@
+"""Mutate inputs of every parser for a while: `make fuzz MINUTES=n`.
+
+A target is a file tests/fuzz/target_*.py. Its first lines state the invariant it tries to break; it has SEEDS, a list
+of bytes, and one(data: bytes) -> None, which raises when the invariant is broken. The run is deterministic for a
+seed; a failing input is written to build/fuzz/ and printed, so that it becomes a regression vector.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import random
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+HERE = Path(__file__).resolve().parent
+CRASHES = HERE.parents[1] / "build" / "fuzz"
+INPUT_BYTES_MAX = 65_540
+INTERESTING = [
+    b"\x00",
+    b"\x7f",
+    b"\x80",
+    b"\xff",
+    b"\xff\xff",
+    b"\x7f\xff",
+    b"\x80\x00",
+    b"\xff" * 4,
+    b"\xff" * 9,
+    b"\x80" * 8,
+]
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def mutate(rng: random.Random, corpus: list[bytes]) -> bytes:
+    data = bytearray(rng.choice(corpus))
+    for _ in range(1 << rng.randrange(4)):
+        at = rng.randrange(len(data) + 1)
+        match rng.randrange(6):
+            case 0 if data:
+                data[at % len(data)] ^= 1 << rng.randrange(8)
+            case 1:
+                data[at : at + rng.randrange(1, 5)] = rng.choice(INTERESTING)
+            case 2:
+                data[at:at] = rng.randbytes(rng.randrange(1, 17))
+            case 3:
+                del data[at : at + rng.randrange(1, 17)]
+            case 4:
+                other = rng.choice(corpus)
+                data[at:] = other[rng.randrange(len(other) + 1) :]
+            case _ if data:
+                data[at % len(data)] = rng.randrange(256)
+    return bytes(data[:INPUT_BYTES_MAX])
+
+
+def run_target(target: ModuleType, seconds: float, seed: int) -> int:
+    rng = random.Random(seed)
+    corpus: list[bytes] = list(target.SEEDS)
+    deadline = time.monotonic() + seconds
+    count = 0
+    latest = CRASHES / f"{target.__name__}.latest"
+    while time.monotonic() < deadline:
+        data = mutate(rng, corpus)
+        # Written first: after an abort by a sanitizer this is the culprit.
+        latest.write_bytes(data)
+        try:
+            target.one(data)
+        except BaseException:
+            crash = CRASHES / f"{target.__name__}-{hashlib.blake2b(data, digest_size=6).hexdigest()}"
+            crash.write_bytes(data)
+            print(f"{target.__name__}: input {count} of seed {seed} broke it, kept as {crash}: {data.hex()}")
+            raise
+        count += 1
+    return count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1, help="for all targets together")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("targets", nargs="*", help="names such as target_cursor; default all")
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(HERE))
+    CRASHES.mkdir(parents=True, exist_ok=True)
+    paths = sorted(HERE.glob("target_*.py"))
+    targets = [load(path) for path in paths if not arguments.targets or path.stem in arguments.targets]
+    print(f"seed {arguments.seed}")
+    for target in targets:
+        count = run_target(target, arguments.minutes * 60 / len(targets), arguments.seed)
+        print(f"{target.__name__}: {count} inputs, nothing broken")
+
+
+if __name__ == "__main__":
+    main()
