@@ -1,15 +1,15 @@
 # chatd._native: the engine, one extension made of included parts.
 #
-# Parts of one module share C functions and structs without a call through Python and without capsules, the compiler sees all
-# of them at once and inlines across files, and there is one thing to build, load and sanitize. Price: a change of any part
-# compiles all of it again, and names are shared, hence the prefixes (rd_, wr_, ring_, ...).
-# There is deliberately no _native.pxd: a .pxd that is found by include path instead of beside the package compiles with a
-# wrong struct layout or fails at import.
+# Parts of one module share C functions and structs without a call through Python and without capsules, the compiler
+# sees all of them at once and inlines across files, and there is one thing to build, load and sanitize. Price: a change
+# of any part compiles all of it again, and names are shared, hence the prefixes (rd_, wr_, ring_, ...).
+# There is deliberately no _native.pxd: a .pxd that is found by include path instead of beside the package compiles with
+# a wrong struct layout or fails at import.
 #
 # Order matters: a part may use what was included before it.
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 include "base.pxi"

@@ -1,8 +1,8 @@
 # Cursor: the one place where a length can be wrong.
 #
-# Bytes from outside are read through (p, end). A read that would pass `end`, or a varint that is not canonical, sets `bad` and
-# moves p to end, so that everything read afterwards fails too and returns zero: a parser reads all its fields and asks once,
-# rd_ok(). No exceptions, no Python objects, no arithmetic on pointers anywhere else.
+# Bytes from outside are read through (p, end). A read that would pass `end`, or a varint that is not canonical, sets
+# `bad` and moves p to end, so that everything read afterwards fails too and returns zero: a parser reads all its fields
+# and asks once, rd_ok(). No exceptions, no Python objects, no arithmetic on pointers anywhere else.
 # Price: a parser must not act on a value (allocate, loop) before it has asked.
 #
 # Writing is the mirror image: the first write that does not fit sets `bad`. Sizes come from the *_size functions.
@@ -194,8 +194,8 @@ def varint_encode(uint64_t value) -> bytes:
 def cursor_read(const uint8_t[::1] data not None, str plan not None) -> tuple[list[int | bytes], int] | None:
     """Drive the cursor from tests and fuzzers. plan: one letter per read.
 
-    b, h, i, q read 1, 2, 4, 8 bytes big-endian; v a varint; s a varint length and that many bytes. Returns the values and the
-    number of bytes left, or None when any of them could not be read.
+    b, h, i, q read 1, 2, 4, 8 bytes big-endian; v a varint; s a varint length and that many bytes. Returns the values
+    and the number of bytes left, or None when any of them could not be read.
     """
     cdef cur_t c
     cdef size_t n = <size_t>data.shape[0]

@@ -1,23 +1,25 @@
 # Ring: how two processes pass records.
 #
-# One writer, one reader, one memfd, no locks: a process killed at any instruction must not be able to block or mislead the
-# other one. The memfd is sealed against resizing, or a peer could truncate it and kill us with SIGBUS.
+# One writer, one reader, one memfd, no locks: a process killed at any instruction must not be able to block or mislead
+# the other one. The memfd is sealed against resizing, or a peer could truncate it and kill us with SIGBUS.
 #   header page   what it is (written once), then one cache line each for head, tail and the reader's sleep flag
 #   data          records, 8-byte aligned: u32 payload length | u32 check | payload | padding
 # head and tail count bytes since creation and never wrap (2^64); the place is position & (capacity - 1).
 #
-# Writer: fill the payload, then the record's header, then store head with release order. A record is invisible until that last
-# store and complete after it. A batch is published with one store and at most one eventfd write.
-# Reader: load head with acquire order, read each length once, copy the payload to private memory, check *the copy*. The check
-# covers epoch, position and length too, so what an earlier lap or an earlier incarnation left behind never validates.
-# Nothing read from the mapping is trusted: positions are kept privately and only stored for the other side to see; what the
-# other side stores is bounded before use. The first contradiction makes the ring CORRUPT for good and its owner drops the link.
-# A record never straddles the end of the data: a skip record fills the rest. With records of at most half the capacity a
-# record fits into every empty ring, wherever head stands.
-# Price: one copy and one CRC per record (about 0.1 ns per byte); at most half the capacity for one record.
+# Writer: fill the payload, then the record's header, then store head with release order. A record is invisible until
+# that last store and complete after it. A batch is published with one store and at most one eventfd write.
+# Reader: load head with acquire order, read each length once, copy the payload to private memory, check *the copy*. The
+# check covers epoch, position and length too, so what an earlier lap or an earlier incarnation left behind never
+# validates. Nothing read from the mapping is trusted: positions are kept privately and only stored for the other side
+# to see; what the other side stores is bounded before use. The first contradiction makes the ring CORRUPT for good and
+# its owner drops the link. A record never straddles the end of the data: a skip record fills the rest. With records of
+# at most half the capacity a record fits into every empty ring, wherever head stands.
+# Price: one copy and one CRC per record (the CRC 0.1 ns per byte); records of at most half the
+# capacity.
 #
-# Sleep and wake (Dekker): the reader sets the flag, fences, looks at head once more and only then sleeps; the writer stores
-# head, fences, looks at the flag. One of them sees the other, whatever the order. A busy reader costs the writer no system call.
+# Sleep and wake (Dekker): the reader sets the flag, fences, looks at head once more and only then sleeps; the writer
+# stores head, fences, looks at the flag. One of them sees the other, whatever the order. A busy reader costs the writer
+# no system call.
 
 from libc.errno cimport EINTR, errno
 from libc.stdlib cimport free, malloc
@@ -136,8 +138,8 @@ cdef inline bint ring_has_room(ring_t* r, uint64_t total) noexcept nogil:
     r.tail_seen = tail
     return r.head + total - tail <= r.capacity
 
-# Room for a payload of up to n bytes, or NULL: full (try again later), longer than record_bytes_max (never fits), corrupt or
-# closed. Never blocks. A reservation that is not committed has no effect; the next one replaces it.
+# Room for a payload of up to n bytes, or NULL: full (try again later), longer than record_bytes_max (never fits),
+# corrupt or closed. Never blocks. A reservation that is not committed has no effect; the next one replaces it.
 cdef uint8_t* ring_reserve(ring_t* r, size_t n) noexcept nogil:
     cdef uint64_t need, to_end, skip = 0
     r.reserved = False
@@ -228,8 +230,8 @@ cdef inline ring_status ring_take(ring_t* r, uint64_t position, uint32_t* length
         return RING_CORRUPT
     return RING_RECORD
 
-# The oldest record that was not released. RING_RECORD: payload and n are set and stay valid until the next call with this ring.
-# RING_EMPTY: nothing there, or closed. RING_CORRUPT: drop the link.
+# The oldest record that was not released. RING_RECORD: payload and n are set and stay valid until the next call with
+# this ring. RING_EMPTY: nothing there, or closed. RING_CORRUPT: drop the link.
 cdef ring_status ring_peek(ring_t* r, const uint8_t** payload, size_t* n) noexcept nogil:
     cdef uint32_t length = 0
     cdef uint64_t position = r.tail
@@ -262,7 +264,8 @@ cdef void ring_release(ring_t* r) noexcept nogil:
     r.tail = r.tail_next
     store_release_u64(&r.shared.tail, r.tail)
 
-# Announce that the reader is about to wait for the eventfd. False: do not, there is something to read (or corruption to see).
+# Announce that the reader is about to wait for the eventfd. False: do not, there is something to read (or corruption to
+# see).
 cdef bint ring_prepare_sleep(ring_t* r) noexcept nogil:
     if r.shared == NULL or r.corrupt:
         return False
@@ -310,8 +313,9 @@ cdef const char* ring_map(ring_t* r) noexcept nogil:
     r.check_seed = crc32c_raw(CRC32C_START, <const uint8_t*>&r.epoch, 8)
     r.head = r.head_published = r.head_seen = load_acquire_u64(&shared.head)
     r.tail = r.tail_next = r.tail_seen = load_acquire_u64(&shared.tail)
-    if (r.scratch == NULL or shared.magic != <uint32_t>RING_MAGIC or shared.layout_version != <uint32_t>RING_LAYOUT_VERSION
-            or shared.capacity != r.capacity or r.head < r.tail or r.head - r.tail > r.capacity or (r.head | r.tail) & 7):
+    if (r.scratch == NULL or shared.magic != <uint32_t>RING_MAGIC
+            or shared.layout_version != <uint32_t>RING_LAYOUT_VERSION or shared.capacity != r.capacity
+            or r.head < r.tail or r.head - r.tail > r.capacity or (r.head | r.tail) & 7):
         free(r.scratch)
         r.scratch = NULL
         munmap(mapping, map_bytes)

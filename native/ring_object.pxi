@@ -4,9 +4,10 @@
 cdef class Ring:
     """One end, or both ends, of a single-producer single-consumer ring in shared memory.
 
-    Made by Ring.create() or Ring.attach(); Ring() is a closed one. Owns its mapping and both descriptors; close() gives them back. The engine uses the
-    ring_t inside directly; these methods are for tests and cold paths. Writer's methods: write, put, publish, free_bytes.
-    Reader's: read, prepare_sleep, wake_clear, fileno. Not for two threads at once on the same side.
+    Made by Ring.create() or Ring.attach(); Ring() is a closed one. Owns its mapping and both descriptors; close() gives
+    them back. The engine uses the ring_t inside directly; these methods are for tests and cold paths. Writer's methods:
+    write, put, publish, free_bytes. Reader's: read, prepare_sleep, wake_clear, fileno. Not for two threads at once on
+    the same side.
     """
 
     cdef ring_t _ring
@@ -35,7 +36,7 @@ cdef class Ring:
 
     @staticmethod
     def attach(int memfd, int eventfd, epoch: int | None = None) -> Ring:
-        """The ring behind two descriptors that another process made. Both are duplicated; the caller keeps its own.
+        """The ring behind two descriptors made elsewhere. Both are duplicated; the caller keeps its own.
 
         epoch: what the caller expects. InternalError when the memory is no ring, is damaged or has another epoch.
         """
@@ -61,7 +62,7 @@ cdef class Ring:
         return 0
 
     def put(self, const uint8_t[::1] payload not None) -> bool:
-        """Commit one record without publishing it. False when the ring is full or corrupt; ValueError when it can never fit."""
+        """Commit one record without publishing it. False: full or corrupt. ValueError: it can never fit."""
         cdef size_t n = <size_t>payload.shape[0]
         cdef uint8_t* room
         self._require_open()
@@ -88,14 +89,14 @@ cdef class Ring:
         return True
 
     def read(self) -> bytes | None:
-        """The oldest record, consumed; None when there is none. InternalError when the ring is corrupt: drop the link."""
+        """The oldest record, consumed; None when there is none. InternalError: corrupt, drop the link."""
         cdef const uint8_t* payload
         cdef size_t n
         cdef ring_status status
         self._require_open()
         status = ring_peek(&self._ring, &payload, &n)
         if status == RING_CORRUPT:
-            raise _internal_error(f"ring is corrupt at position {self._ring.tail}; drop the link to the process that writes it")
+            raise _internal_error(f"ring is corrupt at position {self._ring.tail}; drop the link to its writer")
         if status == RING_EMPTY:
             return None
         record = payload[:n] if n else b""
@@ -136,7 +137,7 @@ cdef class Ring:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes that the writer could commit now, record headers included; a skip at the end of the data may take some."""
+        """Bytes that the writer could commit now, record headers included; a skip at the end may take some."""
         return ring_free_bytes(&self._ring)
 
     @property
