@@ -1,0 +1,113 @@
+# Records of the shared-memory links as Cython sees them; native/link.h has the layouts and their sizes.
+
+cdef extern from "link.h" nogil:
+    const int LINK_S_SEND, LINK_S_SKIP, LINK_S_CALL, LINK_S_POSITION, LINK_S_LOGIN, LINK_S_CLOSED, LINK_S_RPC
+    const int LINK_S_RECEIVED, LINK_S_READY
+    struct link_send:
+        uint8_t type
+        uint8_t flags
+        uint32_t body_bytes
+        uint64_t handle
+        uint64_t token
+        uint64_t user
+        uint64_t device
+        uint64_t session_epoch
+    struct link_call:
+        uint8_t type
+        uint8_t flags
+        uint8_t op
+        uint32_t body_bytes
+        uint64_t handle
+        uint64_t user
+        uint64_t device
+        uint32_t window_frames
+        uint32_t window_bytes
+        uint32_t frame_bytes_max
+        uint32_t features
+    struct link_position:
+        uint8_t type
+        uint64_t user
+        uint64_t cid
+        uint64_t delivered_seq
+        uint64_t read_seq
+    const int LINK_LOGIN_REATTACH
+    struct link_login:
+        uint8_t type
+        uint8_t flags
+        uint32_t frame_bytes_max
+        uint64_t handle
+        uint64_t user
+        uint64_t device
+        uint64_t token_epoch
+        uint64_t session_epoch
+        uint32_t features
+    struct link_closed:
+        uint8_t type
+        uint16_t reason
+        uint64_t handle
+        uint64_t user
+        uint64_t device
+        uint64_t session_epoch
+    struct link_rpc:
+        uint8_t type
+        uint32_t body_bytes
+        uint64_t call
+    struct link_received:
+        uint8_t type
+        uint64_t pos
+    const int LINK_H_COMMITTED, LINK_H_ANSWER, LINK_H_FRAMES, LINK_H_REGISTERED, LINK_H_KICK, LINK_H_INTEREST
+    const int LINK_H_GRANT, LINK_H_RPC, LINK_H_RECEIPTS, LINK_H_LOST
+    struct link_committed:
+        uint8_t type
+        uint32_t frame_bytes
+        uint64_t pos
+        uint64_t cid
+        uint64_t seq
+        uint32_t recipient_count
+    struct link_answer:
+        uint8_t type
+        uint32_t frame_bytes
+        uint64_t handle
+        uint64_t token
+    const int LINK_FRAMES_DONE
+    struct link_frames:
+        uint8_t type
+        uint8_t flags
+        uint32_t frames_bytes
+        uint64_t handle
+    struct link_registered:
+        uint8_t type
+        uint16_t error
+        uint32_t retry_after_ms
+        uint64_t handle
+        uint64_t user
+        uint64_t device
+        uint64_t session_epoch
+        uint64_t previous_epoch
+        uint64_t cseq_stored
+        uint64_t pos
+        uint64_t log_epoch
+    struct link_kick:
+        uint8_t type
+        uint16_t reason
+        uint32_t retry_after_ms
+        uint64_t handle
+    struct link_interest:
+        uint8_t type
+        uint64_t cid
+        uint64_t shards
+    struct link_grant:
+        uint8_t type
+        uint32_t topics
+        uint64_t handle
+        uint64_t cid
+    struct link_receipts:
+        uint8_t type
+        uint32_t frame_bytes
+        uint64_t cid
+    const int LINK_P_EPHEMERAL
+    struct link_ephemeral:
+        uint8_t type
+        uint32_t frame_bytes
+        uint64_t cid
+        uint64_t sender
