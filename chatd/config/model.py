@@ -1,0 +1,242 @@
+"""Every setting of the operator, with unit, range and reason. security.md's numbers are the defaults.
+
+A name ends with its unit (_ms, _s, _bytes, _per_s) or with _max when it counts. Ranges are part of the type: a value
+outside is refused with the name of the key. The example file and the help are made from these fields, so a setting
+cannot exist without its explanation.
+"""
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from chatd.config.address import Address
+
+Network = IPv4Network | IPv6Network
+KIB, MIB = 1 << 10, 1 << 20
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+
+
+class Listen(Section):
+    """Where to listen. Port 0 takes any free port (tests)."""
+
+    tcp: list[Address] = [Address("127.0.0.1", 7350)]
+    """Plain TCP, "host:port". For loopback, or behind a balancer that ends TLS."""
+    tls: list[Address] = []
+    """TLS, "host:port". Needs [tls] certificate and key."""
+    backlog: Annotated[int, Field(ge=16, le=65_535)] = 4096
+    """Connections waiting to be accepted, per shard and address. The kernel caps it at net.core.somaxconn."""
+    proxy_networks: list[Network] = []
+    """Balancers trusted to send a PROXY protocol v2 header first. From these networks it is required, from others it
+    is not read."""
+
+
+class Tls(Section):
+    """Certificates are read again on SIGHUP, without a restart."""
+
+    certificate: Path | None = None
+    """PEM file: the server's certificate and its chain."""
+    key: Path | None = None
+    """PEM file: its private key. Readable by the server's user only."""
+    handshakes_max: Annotated[int, Field(ge=1, le=1024)] = 2
+    """Handshakes at a time in one shard: about 1.4 ms of processor time each."""
+    handshake_queue_max: Annotated[int, Field(ge=0, le=65_536)] = 512
+    """Accepted connections that wait for a handshake; more are refused (SHED)."""
+    handshake_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 5000
+    """From accept to the end of the handshake."""
+
+
+class Process(Section):
+    """Worker processes and their supervision."""
+
+    shards: Annotated[int, Field(ge=0, le=64)] = 0
+    """Shard processes. 0: one per processor core."""
+    inline: bool = False
+    """All roles in one process: small boards, tests, debugging."""
+    restart_delay_max_ms: Annotated[int, Field(ge=100, le=60_000)] = 1500
+    """A worker that dies again and again is restarted after at most this long. The first restart is immediate."""
+    silence_timeout_ms: Annotated[int, Field(ge=1000, le=60_000)] = 5000
+    """A worker that says nothing for so long is taken for hung: stack dump, SIGKILL, restart."""
+    drain_window_ms: Annotated[int, Field(ge=0, le=600_000)] = 2000
+    """At SIGTERM clients are told to reconnect at a random moment within this window."""
+    drain_timeout_ms: Annotated[int, Field(ge=500, le=900_000)] = 10_000
+    """What has not ended after this is killed. More than drain_window_ms."""
+
+
+class Accept(Section):
+    """New connections, before login, per shard."""
+
+    connections_max: Annotated[int, Field(ge=16, le=1_000_000)] = 200_000
+    """Connections of one shard; lowered to the limit of open files."""
+    accepts_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """New connections per second of one shard."""
+    address_connects_per_s: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """New connections per second from one IPv4 address or IPv6 /64."""
+    address_connects_burst: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """How many of them may come at once."""
+    address_connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Connections of one address at a time."""
+    address_exempt: list[Network] = [IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")]
+    """Networks without the three limits above and without the login rate per address: NAT gateways, load generators."""
+    preauth_connections_max: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
+    """Connections that have not logged in; the oldest is evicted (PREAUTH_EVICTED)."""
+    preauth_share_percent: Annotated[int, Field(ge=1, le=100)] = 10
+    """Or this share of connections_max, when it is more."""
+    first_byte_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 3000
+    """From accept to the first byte."""
+    auth_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = 5000
+    """From accept to a complete AUTH or RESUME."""
+    auth_failures_max: Annotated[int, Field(ge=1, le=100)] = 3
+    """Failed logins on one connection, the last of which closes it."""
+    flap_connects_per_min: Annotated[int, Field(ge=1, le=10_000)] = 15
+    """Logins per minute of one device; more are refused for flap_ban_s without looking at the credential."""
+    flap_ban_s: Annotated[int, Field(ge=1, le=86_400)] = 300
+    """How long a flapping or flooding device is refused."""
+
+
+class Session(Section):
+    """Rates and sizes of a connection that has logged in."""
+
+    frames_per_s: Annotated[int, Field(ge=1, le=10_000_000)] = 20
+    """Frames a client may send per second. Above it, its socket is read more slowly (THROTTLE)."""
+    frames_burst: Annotated[int, Field(ge=1, le=10_000_000)] = 200
+    """How many frames at once."""
+    bytes_per_s: Annotated[int, Field(ge=1024, le=10_000_000_000)] = 64 * KIB
+    """Bytes a client may send per second."""
+    bytes_burst: Annotated[int, Field(ge=65_539, le=10_000_000_000)] = 512 * KIB
+    """How many bytes at once: at least one largest frame."""
+    flood_factor: Annotated[int, Field(ge=2, le=1_000_000)] = 10
+    """More than so many times the rate for flood_s: closed with FLOOD."""
+    flood_s: Annotated[int, Field(ge=1, le=600)] = 10
+    """See flood_factor."""
+    sends_per_s: Annotated[int, Field(ge=1, le=10_000_000)] = 10
+    """SENDs per second of one user, all devices together. Above it: NAK RATE_LIMITED."""
+    sends_burst: Annotated[int, Field(ge=1, le=10_000_000)] = 50
+    """How many SENDs at once."""
+    sends_in_flight_max: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Unanswered SENDs of one connection; then its socket is not read."""
+    calls_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    """SYNC, PULL, SUBSCRIBE and REQUEST per second of one connection."""
+    ephemeral_interval_ms: Annotated[int, Field(ge=0, le=60_000)] = 3000
+    """Shortest time between two typing or presence frames to one conversation; others are dropped."""
+    heartbeat_ms: Annotated[int, Field(ge=25_000, le=300_000)] = 60_000
+    """A client is told to send something at least this often (± 20 %); closed after 1.5 times of silence."""
+    window_frames: Annotated[int, Field(ge=1, le=4096)] = 1024
+    """Largest window of unacknowledged DELIVERs in frames."""
+    window_bytes: Annotated[int, Field(ge=4096, le=4 * MIB)] = MIB
+    """Largest window in bytes."""
+    frame_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 10_000
+    """A started frame must be complete in this time plus its length / frame_bytes_per_s (SLOW_FRAME)."""
+    frame_bytes_per_s: Annotated[int, Field(ge=64, le=1_000_000)] = 4096
+    """See frame_timeout_ms."""
+    read_budget_bytes: Annotated[int, Field(ge=4096, le=4 * MIB)] = 64 * KIB
+    """Read from one socket before the next one has its turn."""
+
+
+class Queue(Section):
+    """Output queues: the ladder for slow readers."""
+
+    soft_bytes: Annotated[int, Field(ge=4096, le=64 * MIB)] = 64 * KIB
+    """Above it DELIVERs are no longer queued for this connection; LAG follows when it has drained."""
+    low_bytes: Annotated[int, Field(ge=1024, le=64 * MIB)] = 16 * KIB
+    """Drained to this: LAG is sent and deliveries go on."""
+    hard_bytes: Annotated[int, Field(ge=8192, le=256 * MIB)] = 256 * KIB
+    """Above it the connection is closed (SLOW)."""
+    stall_timeout_ms: Annotated[int, Field(ge=1000, le=600_000)] = 30_000
+    """No byte could be written for so long: closed (SLOW). Also TCP_USER_TIMEOUT."""
+    shard_bytes_max: Annotated[int, Field(ge=MIB, le=1 << 36)] = 256 * MIB
+    """All output queues of a shard. 80 %: ephemeral frames are dropped, 90 %: the largest lag, 100 %: they close."""
+    socket_send_bytes: Annotated[int, Field(ge=4096, le=16 * MIB)] = 32 * KIB
+    """SO_SNDBUF of a connection: kernel memory that a stuck reader can hold."""
+    socket_unsent_bytes: Annotated[int, Field(ge=1024, le=16 * MIB)] = 16 * KIB
+    """TCP_NOTSENT_LOWAT: what waits in the kernel unsent cannot be dropped or conflated any more."""
+
+
+class Hub(Section):
+    """What all users share: order, store, directory."""
+
+    shard_sends_max: Annotated[int, Field(ge=64, le=1_000_000)] = 10_000
+    """Uncommitted SENDs of one shard; more get NAK BUSY."""
+    shard_sends_bytes_max: Annotated[int, Field(ge=MIB, le=1 << 32)] = 32 * MIB
+    """The same in bytes."""
+    send_wait_max_ms: Annotated[int, Field(ge=10, le=60_000)] = 500
+    """A SEND that waited longer for its turn gets NAK BUSY."""
+    hub_wait_max_ms: Annotated[int, Field(ge=100, le=60_000)] = 2000
+    """Without a hub for so long: NAK UNAVAILABLE."""
+    takeover_wait_ms: Annotated[int, Field(ge=10, le=10_000)] = 1000
+    """How long a login waits for the device's older connection to confirm its end."""
+    tail_events_max: Annotated[int, Field(ge=1000, le=100_000_000)] = 2_000_000
+    """Events in memory that are not folded yet; at the bound: NAK BUSY."""
+    tail_bytes_max: Annotated[int, Field(ge=MIB, le=1 << 36)] = 256 * MIB
+    """The same in bytes."""
+    hub_ring_bytes: Annotated[int, Field(ge=64 * KIB, le=1 << 30)] = 4 * MIB
+    """Each direction of a link between hub and shard; a power of two."""
+    peer_ring_bytes: Annotated[int, Field(ge=4 * KIB, le=1 << 30)] = 64 * KIB
+    """Each direction of a link between two shards; a power of two."""
+    group_members_max: Annotated[int, Field(ge=2, le=100_000)] = 500
+    """Members of a group."""
+    user_devices_online_max: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Devices of one user online at a time."""
+    user_conversations_max: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
+    """Conversations of one user."""
+    user_groups_owned_max: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """Groups that one user owns."""
+    calls_in_progress_max: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    """SYNC, PULL and REQUEST being worked on; more get BUSY."""
+    ledger_entries_max: Annotated[int, Field(ge=0, le=100_000_000)] = 65_536
+    """Hops that `chatd why` can still tell about, per process."""
+
+
+class Issuer(Section):
+    """Who may issue JSON Web Tokens for this server."""
+
+    issuer: Annotated[str, Field(min_length=1, max_length=200)]
+    """The claim iss."""
+    audience: Annotated[str, Field(min_length=1, max_length=200)] = "chatd"
+    """The claim aud."""
+    algorithm: Literal["EdDSA", "HS256"] = "EdDSA"
+    """The one algorithm this issuer uses."""
+    keys: dict[str, Path]
+    """kid → file: PEM public key (EdDSA) or at least 32 random bytes (HS256)."""
+    types: list[str] = ["JWT", "at+jwt"]
+    """Accepted header typ."""
+    create_users: bool = False
+    """A valid token for an unknown user (claim sub) creates that user."""
+
+
+class Auth(Section):
+    """Logins."""
+
+    issuers: Annotated[list[Issuer], Field(max_length=16)] = []
+    """External issuers; this server's own tokens (`chatd token`) need no entry."""
+    token_lifetime_max_s: Annotated[int, Field(ge=60, le=31_536_000)] = 900
+    """A token with a longer life (exp - nbf) is refused."""
+    clock_skew_s: Annotated[int, Field(ge=0, le=300)] = 60
+    """Tolerance for exp and nbf."""
+    reauth_grace_s: Annotated[int, Field(ge=1, le=3600)] = 60
+    """After a token expired on a live connection: time for REAUTH."""
+    ticket_lifetime_s: Annotated[int, Field(ge=10, le=86_400)] = 600
+    """How long a resume ticket is good."""
+    ticket_key_lifetime_s: Annotated[int, Field(ge=60, le=8_640_000)] = 43_200
+    """Ticket keys are replaced this often; three are kept."""
+    user_logins_per_min: Annotated[int, Field(ge=1, le=1_000_000)] = 5
+    """AUTH per minute and user."""
+    address_logins_per_min: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """AUTH per minute and address (IPv6: /64)."""
+    password_queue_max: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Password checks (19 ms each, one at a time in a shard) that may wait; more get AUTH_BUSY."""
+    guests: bool = False
+    """Login without registration."""
+
+
+class Log(Section):
+    """Logs go to standard error."""
+
+    format: Literal["auto", "human", "json"] = "auto"
+    """auto: human on a terminal, JSON otherwise."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severity that is written. SIGHUP reads it anew."""
