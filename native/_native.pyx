@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 include "base.pxi"
+include "schema.pxi"
 include "cursor.pxi"
 include "ring.pxi"
 include "ring_object.pxi"

@@ -1,0 +1,1115 @@
+"""Generated from protocol/schema.toml by `make wire`; edit that file instead."""
+
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field. type: as in schema.toml; record: of a list; limit: bytes or items at most, 0 = what the body holds."""
+
+    name: str
+    type: str
+    record: str = ""
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Fields in wire order. ext: how many of them stand before the extension block; None: the op takes none."""
+
+    name: str
+    fields: tuple[Field, ...]
+    ext: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpRule:
+    """An op. sides: CLIENT | SERVER may send it; states: BEFORE | LIVE; flags: bits by name, EXT not among them."""
+
+    layout: Layout
+    sides: int
+    states: int
+    lite: bool
+    empty: bool
+    flags: dict[str, int]
+    flags_mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class KindRule:
+    """An event kind. message: counts for unread; client: may be sent; layout: of the payload, None = free bytes."""
+
+    message: bool
+    client: bool
+    payload_bytes_max: int
+    layout: Layout | None
+
+
+CLIENT: Final = 1
+SERVER: Final = 2
+BEFORE: Final = 1
+LIVE: Final = 2
+
+MAJOR: Final = 1
+SUBPROTOCOL: Final = "chatd.v1"
+ALPN: Final = "chatd/1"
+TIME_EPOCH_MS: Final = 1735689600000
+HEADER_BYTES: Final = 4
+BODY_BYTES_MAX: Final = 65535
+OP_MUST_UNDERSTAND: Final = 0x80
+FLAG_EXT: Final = 0x01
+
+
+class Op(IntEnum):
+    """The ops."""
+
+    PING = 0x01
+    PONG = 0x02
+    GOAWAY = 0x03
+    EPHEMERAL = 0x10
+    RECEIPT = 0x11
+    STREAM_DELTA = 0x12
+    STREAM_SNAPSHOT = 0x13
+    NOTICE = 0x14
+    HELLO = 0x81
+    CHALLENGE = 0x82
+    AUTH = 0x83
+    WELCOME = 0x84
+    RESUME = 0x85
+    RESUMED = 0x86
+    REAUTH = 0x87
+    REDIRECT = 0x88
+    BYE = 0x89
+    ERROR = 0x8A
+    SEND = 0x90
+    SEND_ACK = 0x91
+    SEND_NAK = 0x92
+    SKIP = 0x93
+    DELIVER = 0x94
+    ACK = 0x95
+    READ = 0x96
+    LAG = 0x97
+    CHUNK = 0x98
+    STREAM_START = 0x99
+    STREAM_END = 0x9A
+    SYNC = 0xA0
+    SYNC_PAGE = 0xA1
+    PULL = 0xA2
+    PULL_END = 0xA3
+    SUBSCRIBE = 0xA4
+    UNSUBSCRIBE = 0xA5
+    REQUEST = 0xB0
+    REPLY = 0xB1
+
+
+class Feature(IntFlag):
+    """Bits of HELLO.features and WELCOME.features."""
+
+    LITE = 1
+    CHALLENGE = 2
+    RECEIPTS = 4
+    COMPRESSION = 8
+    STREAMS = 16
+
+
+class Topic(IntFlag):
+    """Bits of SUBSCRIBE.topics."""
+
+    EPHEMERAL = 1
+    RECEIPTS = 2
+
+
+class Credential(IntEnum):
+    """AUTH.credential."""
+
+    JWT = 1
+    API_KEY = 2
+    PASSWORD = 3
+    GUEST = 4
+    DEVICE_KEY = 5
+
+
+class ConversationKind(IntEnum):
+    """Kind of a conversation."""
+
+    DIRECT = 1
+    GROUP = 2
+    CHANNEL = 3
+    WORLD = 4
+    DEVICE = 5
+
+
+class MemberState(IntEnum):
+    """State in a SYNC entry."""
+
+    MEMBER = 1
+    LEFT = 2
+
+
+class Role(IntEnum):
+    """Role of a member."""
+
+    MEMBER = 1
+    ADMIN = 2
+    OWNER = 3
+
+
+class Kind(IntEnum):
+    """Kind of an event."""
+
+    TEXT = 1
+    MARKDOWN = 2
+    CUSTOM = 16
+    CONVERSATION_CREATED = 32
+    MEMBERS_ADDED = 33
+    MEMBERS_REMOVED = 34
+    MEMBER_LEFT = 35
+    ROLE_CHANGED = 36
+    TITLE_CHANGED = 37
+
+
+class EphemeralKind(IntEnum):
+    """Kind of an EPHEMERAL."""
+
+    TYPING = 1
+    PRESENCE = 2
+    SIGNAL = 3
+    TELEMETRY = 4
+    CUSTOM = 16
+
+
+class Method(IntEnum):
+    """REQUEST.method."""
+
+    USER_RESOLVE = 1
+    USER_GET = 2
+    DIRECT_OPEN = 10
+    CONVERSATION_CREATE = 11
+    CONVERSATION_GET = 12
+    CONVERSATION_LIST = 13
+    CONVERSATION_SET_TITLE = 14
+    MEMBER_LIST = 20
+    MEMBER_ADD = 21
+    MEMBER_REMOVE = 22
+    MEMBER_LEAVE = 23
+    MEMBER_SET_ROLE = 24
+    DEVICE_LIST = 30
+    DEVICE_REVOKE = 31
+    DEVICE_KEY_CREATE = 32
+    PASSWORD_SET = 33
+    ADMIN_USER_CREATE = 100
+    ADMIN_USER_LIST = 101
+    ADMIN_USER_REVOKE = 102
+    ADMIN_API_KEY_CREATE = 103
+    ADMIN_API_KEY_REVOKE = 104
+    ADMIN_WHY = 105
+    ADMIN_STATS = 106
+
+
+class ErrorCode(IntEnum):
+    """Codes of ERROR, SEND_NAK and REPLY."""
+
+    BAD_FRAME = 100
+    UNSUPPORTED = 101
+    TOO_LARGE = 102
+    BAD_REQUEST = 103
+    CSEQ_REUSE = 104
+    NOT_ALLOWED_NOW = 105
+    AUTH_FAILED = 200
+    TOKEN_EXPIRED = 201
+    REVOKED = 202
+    AUTH_BUSY = 203
+    FORBIDDEN = 300
+    NOT_FOUND = 301
+    EXPIRED = 302
+    LIMIT_REACHED = 303
+    RATE_LIMITED = 400
+    BUSY = 401
+    UNAVAILABLE = 500
+    STORE_FULL = 501
+    OUT_OF_ORDER = 502
+    INTERNAL = 503
+    MOVED = 600
+
+
+class Close(IntEnum):
+    """Why a connection ended: wire code; the name is also metric label and log field."""
+
+    NORMAL = 1
+    PEER_CLOSED = 2
+    PEER_RESET = 3
+    GOING_AWAY = 4
+    TAKEN_OVER = 5
+    SLOW = 6
+    SLOW_FRAME = 7
+    HEARTBEAT_TIMEOUT = 8
+    BAD_FRAME = 9
+    UNSUPPORTED = 10
+    FLOOD = 11
+    AUTH_FAILED = 12
+    AUTH_TIMEOUT = 13
+    FIRST_BYTE_TIMEOUT = 14
+    PREAUTH_EVICTED = 15
+    TOKEN_EXPIRED = 16
+    REVOKED = 17
+    KICKED = 18
+    SHED = 19
+    INTERNAL = 20
+    TLS_FAILED = 21
+    PROXY_FAILED = 22
+
+
+# flags by op
+FLAG_PING_REPLY_WANTED: Final = 0x02
+FLAG_ERROR_RETRYABLE: Final = 0x02
+FLAG_SEND_ACK_DUP: Final = 0x02
+FLAG_SEND_ACK_SKIPPED: Final = 0x04
+FLAG_SEND_NAK_RETRYABLE: Final = 0x02
+FLAG_DELIVER_HISTORY: Final = 0x02
+FLAG_DELIVER_STUB: Final = 0x04
+FLAG_DELIVER_COMPRESSED: Final = 0x08
+FLAG_SYNC_PAGE_MORE: Final = 0x02
+FLAG_REPLY_RETRYABLE: Final = 0x02
+
+# extensions by op
+EXTENSION_PULL_BYTE_RANGE: Final = 1
+
+# limits
+SEND_BODY_BYTES_MAX: Final = 32768
+TEXT_BYTES_MAX: Final = 8192
+PREAUTH_FRAME_BYTES_MAX: Final = 4096
+PREAUTH_TOTAL_BYTES_MAX: Final = 8192
+LITE_FRAME_BYTES_MIN: Final = 128
+LITE_FRAME_BYTES_DEFAULT: Final = 512
+SENDS_IN_FLIGHT_MAX: Final = 64
+LAG_CONVERSATIONS_MAX: Final = 16
+PULL_EVENTS_MAX: Final = 200
+PULL_BYTES_MAX: Final = 262144
+PULLS_OUTSTANDING_MAX: Final = 2
+SYNC_ENTRIES_MAX: Final = 200
+ACK_EVERY_FRAMES: Final = 32
+ACK_EVERY_MS: Final = 200
+ACK_INTERVAL_MIN_MS: Final = 20
+WINDOW_FRAMES_MAX: Final = 4096
+WINDOW_FRAMES_DEFAULT: Final = 1024
+WINDOW_BYTES_MAX: Final = 4194304
+WINDOW_BYTES_DEFAULT: Final = 1048576
+TICKET_BYTES_MAX: Final = 64
+CURSOR_BYTES_MAX: Final = 24
+LITE_CURSOR_BYTES_MAX: Final = 16
+EPHEMERAL_PAYLOAD_BYTES_MAX: Final = 16384
+TITLE_BYTES_MAX: Final = 128
+EXTENSION_BYTES_MAX: Final = 1024
+
+RECORDS: Final[dict[str, Layout]] = {
+    "receipt": Layout(
+        "receipt",
+        (
+            Field("user", "varint"),
+            Field("delivered_seq", "varint"),
+            Field("read_seq", "varint"),
+        ),
+    ),
+    "sync_entry": Layout(
+        "sync_entry",
+        (
+            Field("cid", "varint"),
+            Field("kind", "u8"),
+            Field("state", "u8"),
+            Field("head_seq", "varint"),
+            Field("floor_seq", "varint"),
+            Field("message_count", "varint"),
+            Field("read_seq", "varint"),
+            Field("read_count", "varint"),
+            Field("last_sender", "varint"),
+            Field("last_time", "time40"),
+            Field("last_kind", "varint"),
+            Field("last_preview", "bytes", limit=96),
+        ),
+    ),
+    "user": Layout(
+        "user",
+        (Field("user", "varint"),),
+    ),
+}
+
+OPS: Final[dict[int, OpRule]] = {
+    Op.PING: OpRule(
+        layout=Layout(
+            "PING",
+            (Field("echo", "rest", limit=32),),
+        ),
+        sides=3,
+        states=3,
+        lite=True,
+        empty=True,
+        flags={"REPLY_WANTED": 0x02},
+        flags_mask=0x02,
+    ),
+    Op.PONG: OpRule(
+        layout=Layout(
+            "PONG",
+            (Field("echo", "rest", limit=32),),
+        ),
+        sides=3,
+        states=3,
+        lite=True,
+        empty=True,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.GOAWAY: OpRule(
+        layout=Layout(
+            "GOAWAY",
+            (
+                Field("reason", "u16"),
+                Field("window_ms", "varint"),
+                Field("ticket", "bytes", limit=64),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.EPHEMERAL: OpRule(
+        layout=Layout(
+            "EPHEMERAL",
+            (
+                Field("cid", "varint"),
+                Field("sender", "varint"),
+                Field("kind", "varint"),
+                Field("payload", "rest"),
+            ),
+            ext=3,
+        ),
+        sides=3,
+        states=2,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x01,
+    ),
+    Op.RECEIPT: OpRule(
+        layout=Layout(
+            "RECEIPT",
+            (
+                Field("cid", "varint"),
+                Field("entries", "list", record="receipt", limit=500),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.STREAM_DELTA: OpRule(
+        layout=Layout(
+            "STREAM_DELTA",
+            (
+                Field("cid", "varint"),
+                Field("stream", "varint"),
+                Field("offset", "varint"),
+                Field("payload", "rest"),
+            ),
+        ),
+        sides=3,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.STREAM_SNAPSHOT: OpRule(
+        layout=Layout(
+            "STREAM_SNAPSHOT",
+            (
+                Field("cid", "varint"),
+                Field("stream", "varint"),
+                Field("sender", "varint"),
+                Field("kind", "varint"),
+                Field("payload", "rest"),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.NOTICE: OpRule(
+        layout=Layout(
+            "NOTICE",
+            (
+                Field("topic", "varint"),
+                Field("content", "msgpack"),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.HELLO: OpRule(
+        layout=Layout(
+            "HELLO",
+            (
+                Field("major", "u8"),
+                Field("features", "varint"),
+                Field("frame_bytes_max", "u16"),
+                Field("window_frames", "varint"),
+                Field("window_bytes", "varint"),
+                Field("agent", "str", limit=64),
+            ),
+            ext=6,
+        ),
+        sides=1,
+        states=1,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x01,
+    ),
+    Op.CHALLENGE: OpRule(
+        layout=Layout(
+            "CHALLENGE",
+            (Field("nonce", "bytes16"),),
+        ),
+        sides=2,
+        states=1,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.AUTH: OpRule(
+        layout=Layout(
+            "AUTH",
+            (
+                Field("credential", "u8"),
+                Field("device", "varint"),
+                Field("identity", "str", limit=64),
+                Field("proof", "bytes", limit=2048),
+                Field("label", "str", limit=64),
+            ),
+            ext=5,
+        ),
+        sides=1,
+        states=1,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x01,
+    ),
+    Op.WELCOME: OpRule(
+        layout=Layout(
+            "WELCOME",
+            (
+                Field("user", "varint"),
+                Field("device", "varint"),
+                Field("session_epoch", "varint"),
+                Field("cseq_stored", "varint"),
+                Field("features", "varint"),
+                Field("frame_bytes_max", "u16"),
+                Field("window_frames", "varint"),
+                Field("window_bytes", "varint"),
+                Field("frames_per_s", "varint"),
+                Field("sends_per_s", "varint"),
+                Field("heartbeat_ms", "varint"),
+                Field("time", "time40"),
+                Field("log_epoch", "varint"),
+                Field("cursor", "bytes", limit=24),
+                Field("ticket", "bytes", limit=64),
+            ),
+            ext=15,
+        ),
+        sides=2,
+        states=3,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x01,
+    ),
+    Op.RESUME: OpRule(
+        layout=Layout(
+            "RESUME",
+            (
+                Field("ticket", "bytes", limit=64),
+                Field("log_epoch", "varint"),
+                Field("cursor", "bytes", limit=24),
+            ),
+            ext=3,
+        ),
+        sides=1,
+        states=1,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x01,
+    ),
+    Op.RESUMED: OpRule(
+        layout=Layout(
+            "RESUMED",
+            (
+                Field("continuity", "u8"),
+                Field("user", "varint"),
+                Field("device", "varint"),
+                Field("session_epoch", "varint"),
+                Field("cseq_stored", "varint"),
+                Field("features", "varint"),
+                Field("frame_bytes_max", "u16"),
+                Field("window_frames", "varint"),
+                Field("window_bytes", "varint"),
+                Field("frames_per_s", "varint"),
+                Field("sends_per_s", "varint"),
+                Field("heartbeat_ms", "varint"),
+                Field("time", "time40"),
+                Field("log_epoch", "varint"),
+                Field("cursor", "bytes", limit=24),
+                Field("ticket", "bytes", limit=64),
+            ),
+            ext=16,
+        ),
+        sides=2,
+        states=1,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x01,
+    ),
+    Op.REAUTH: OpRule(
+        layout=Layout(
+            "REAUTH",
+            (
+                Field("credential", "u8"),
+                Field("identity", "str", limit=64),
+                Field("proof", "bytes", limit=2048),
+            ),
+        ),
+        sides=1,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.REDIRECT: OpRule(
+        layout=Layout(
+            "REDIRECT",
+            (
+                Field("host", "str", limit=255),
+                Field("port", "u16"),
+                Field("retry_after_ms", "varint"),
+            ),
+        ),
+        sides=2,
+        states=3,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.BYE: OpRule(
+        layout=Layout(
+            "BYE",
+            (
+                Field("reason", "u16"),
+                Field("retry_after_ms", "varint"),
+                Field("text", "str", limit=64),
+            ),
+        ),
+        sides=3,
+        states=3,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.ERROR: OpRule(
+        layout=Layout(
+            "ERROR",
+            (
+                Field("code", "u16"),
+                Field("op", "u8"),
+                Field("ref", "varint"),
+                Field("retry_after_ms", "varint"),
+                Field("text", "str", limit=96),
+            ),
+        ),
+        sides=2,
+        states=3,
+        lite=True,
+        empty=False,
+        flags={"RETRYABLE": 0x02},
+        flags_mask=0x02,
+    ),
+    Op.SEND: OpRule(
+        layout=Layout(
+            "SEND",
+            (
+                Field("cseq", "varint"),
+                Field("cid", "varint"),
+                Field("kind", "varint"),
+                Field("payload", "rest"),
+            ),
+            ext=3,
+        ),
+        sides=1,
+        states=2,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x01,
+    ),
+    Op.SEND_ACK: OpRule(
+        layout=Layout(
+            "SEND_ACK",
+            (
+                Field("cseq", "varint"),
+                Field("cid", "varint"),
+                Field("seq", "varint"),
+                Field("time", "time40"),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=True,
+        empty=False,
+        flags={"DUP": 0x02, "SKIPPED": 0x04},
+        flags_mask=0x06,
+    ),
+    Op.SEND_NAK: OpRule(
+        layout=Layout(
+            "SEND_NAK",
+            (
+                Field("cseq", "varint"),
+                Field("cid", "varint"),
+                Field("code", "u16"),
+                Field("retry_after_ms", "varint"),
+                Field("text", "str", limit=96),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=True,
+        empty=False,
+        flags={"RETRYABLE": 0x02},
+        flags_mask=0x02,
+    ),
+    Op.SKIP: OpRule(
+        layout=Layout(
+            "SKIP",
+            (Field("cseq", "varint"),),
+        ),
+        sides=1,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.DELIVER: OpRule(
+        layout=Layout(
+            "DELIVER",
+            (
+                Field("cid", "varint"),
+                Field("seq", "varint"),
+                Field("sender", "varint"),
+                Field("time", "time40"),
+                Field("kind", "varint"),
+                Field("payload", "rest"),
+            ),
+            ext=5,
+        ),
+        sides=2,
+        states=2,
+        lite=True,
+        empty=False,
+        flags={"HISTORY": 0x02, "STUB": 0x04, "COMPRESSED": 0x08},
+        flags_mask=0x0F,
+    ),
+    Op.ACK: OpRule(
+        layout=Layout(
+            "ACK",
+            (Field("count", "varint"),),
+        ),
+        sides=1,
+        states=2,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.READ: OpRule(
+        layout=Layout(
+            "READ",
+            (
+                Field("cid", "varint"),
+                Field("seq", "varint"),
+            ),
+        ),
+        sides=1,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.LAG: OpRule(
+        layout=Layout(
+            "LAG",
+            (
+                Field("cid", "varint"),
+                Field("from_seq", "varint"),
+                Field("to_seq", "varint"),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.CHUNK: OpRule(
+        layout=Layout(
+            "CHUNK",
+            (
+                Field("cid", "varint"),
+                Field("seq", "varint"),
+                Field("offset", "varint"),
+                Field("total", "varint"),
+                Field("data", "rest"),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.STREAM_START: OpRule(
+        layout=Layout(
+            "STREAM_START",
+            (
+                Field("cid", "varint"),
+                Field("stream", "varint"),
+                Field("kind", "varint"),
+            ),
+        ),
+        sides=3,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.STREAM_END: OpRule(
+        layout=Layout(
+            "STREAM_END",
+            (
+                Field("cid", "varint"),
+                Field("stream", "varint"),
+                Field("cseq", "varint"),
+            ),
+        ),
+        sides=3,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.SYNC: OpRule(
+        layout=Layout(
+            "SYNC",
+            (
+                Field("cursor", "bytes", limit=24),
+                Field("limit", "varint"),
+            ),
+        ),
+        sides=1,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.SYNC_PAGE: OpRule(
+        layout=Layout(
+            "SYNC_PAGE",
+            (
+                Field("cursor", "bytes", limit=24),
+                Field("entries", "list", record="sync_entry", limit=200),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={"MORE": 0x02},
+        flags_mask=0x02,
+    ),
+    Op.PULL: OpRule(
+        layout=Layout(
+            "PULL",
+            (
+                Field("cid", "varint"),
+                Field("from_seq", "varint"),
+                Field("to_seq", "varint"),
+                Field("limit", "varint"),
+            ),
+            ext=4,
+        ),
+        sides=1,
+        states=2,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x01,
+    ),
+    Op.PULL_END: OpRule(
+        layout=Layout(
+            "PULL_END",
+            (
+                Field("cid", "varint"),
+                Field("next_seq", "varint"),
+                Field("head_seq", "varint"),
+                Field("floor_seq", "varint"),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=True,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.SUBSCRIBE: OpRule(
+        layout=Layout(
+            "SUBSCRIBE",
+            (
+                Field("cid", "varint"),
+                Field("topics", "varint"),
+            ),
+        ),
+        sides=3,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.UNSUBSCRIBE: OpRule(
+        layout=Layout(
+            "UNSUBSCRIBE",
+            (Field("cid", "varint"),),
+        ),
+        sides=3,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.REQUEST: OpRule(
+        layout=Layout(
+            "REQUEST",
+            (
+                Field("id", "varint"),
+                Field("method", "varint"),
+                Field("params", "msgpack"),
+            ),
+        ),
+        sides=1,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={},
+        flags_mask=0x00,
+    ),
+    Op.REPLY: OpRule(
+        layout=Layout(
+            "REPLY",
+            (
+                Field("id", "varint"),
+                Field("code", "u16"),
+                Field("retry_after_ms", "varint"),
+                Field("result", "msgpack"),
+            ),
+        ),
+        sides=2,
+        states=2,
+        lite=False,
+        empty=False,
+        flags={"RETRYABLE": 0x02},
+        flags_mask=0x02,
+    ),
+}
+
+KINDS: Final[dict[int, KindRule]] = {
+    Kind.TEXT: KindRule(
+        message=True,
+        client=True,
+        payload_bytes_max=8192,
+        layout=None,
+    ),
+    Kind.MARKDOWN: KindRule(
+        message=True,
+        client=True,
+        payload_bytes_max=8192,
+        layout=None,
+    ),
+    Kind.CUSTOM: KindRule(
+        message=True,
+        client=True,
+        payload_bytes_max=32768,
+        layout=None,
+    ),
+    Kind.CONVERSATION_CREATED: KindRule(
+        message=False,
+        client=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "CONVERSATION_CREATED",
+            (
+                Field("kind", "u8"),
+                Field("title", "str", limit=128),
+            ),
+        ),
+    ),
+    Kind.MEMBERS_ADDED: KindRule(
+        message=False,
+        client=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "MEMBERS_ADDED",
+            (
+                Field("role", "u8"),
+                Field("users", "list", record="user", limit=500),
+            ),
+        ),
+    ),
+    Kind.MEMBERS_REMOVED: KindRule(
+        message=False,
+        client=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "MEMBERS_REMOVED",
+            (Field("users", "list", record="user", limit=500),),
+        ),
+    ),
+    Kind.MEMBER_LEFT: KindRule(
+        message=False,
+        client=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "MEMBER_LEFT",
+            (Field("user", "varint"),),
+        ),
+    ),
+    Kind.ROLE_CHANGED: KindRule(
+        message=False,
+        client=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "ROLE_CHANGED",
+            (
+                Field("user", "varint"),
+                Field("role", "u8"),
+            ),
+        ),
+    ),
+    Kind.TITLE_CHANGED: KindRule(
+        message=False,
+        client=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "TITLE_CHANGED",
+            (Field("title", "str", limit=128),),
+        ),
+    ),
+}
+
+# (op, tag): layout of the bytes
+EXTENSIONS: Final[dict[tuple[int, int], Layout]] = {
+    (Op.PULL, 1): Layout(
+        "BYTE_RANGE",
+        (
+            Field("offset", "varint"),
+            Field("length", "varint"),
+        ),
+    ),
+}
+
+# What a client does after a close: ticket (resume), fresh (log in with a credential) or stop.
+CLOSE_THEN: Final[dict[int, str]] = {
+    Close.NORMAL: "stop",
+    Close.PEER_CLOSED: "ticket",
+    Close.PEER_RESET: "ticket",
+    Close.GOING_AWAY: "ticket",
+    Close.TAKEN_OVER: "stop",
+    Close.SLOW: "ticket",
+    Close.SLOW_FRAME: "ticket",
+    Close.HEARTBEAT_TIMEOUT: "ticket",
+    Close.BAD_FRAME: "fresh",
+    Close.UNSUPPORTED: "stop",
+    Close.FLOOD: "fresh",
+    Close.AUTH_FAILED: "stop",
+    Close.AUTH_TIMEOUT: "fresh",
+    Close.FIRST_BYTE_TIMEOUT: "fresh",
+    Close.PREAUTH_EVICTED: "fresh",
+    Close.TOKEN_EXPIRED: "fresh",
+    Close.REVOKED: "stop",
+    Close.KICKED: "fresh",
+    Close.SHED: "fresh",
+    Close.INTERNAL: "ticket",
+    Close.TLS_FAILED: "fresh",
+    Close.PROXY_FAILED: "stop",
+}
+
+ERROR_CLASS: Final[dict[int, str]] = {
+    ErrorCode.BAD_FRAME: "protocol",
+    ErrorCode.UNSUPPORTED: "protocol",
+    ErrorCode.TOO_LARGE: "protocol",
+    ErrorCode.BAD_REQUEST: "protocol",
+    ErrorCode.CSEQ_REUSE: "protocol",
+    ErrorCode.NOT_ALLOWED_NOW: "protocol",
+    ErrorCode.AUTH_FAILED: "auth",
+    ErrorCode.TOKEN_EXPIRED: "auth",
+    ErrorCode.REVOKED: "auth",
+    ErrorCode.AUTH_BUSY: "throttled",
+    ErrorCode.FORBIDDEN: "permission",
+    ErrorCode.NOT_FOUND: "permission",
+    ErrorCode.EXPIRED: "permission",
+    ErrorCode.LIMIT_REACHED: "permission",
+    ErrorCode.RATE_LIMITED: "throttled",
+    ErrorCode.BUSY: "throttled",
+    ErrorCode.UNAVAILABLE: "temporary",
+    ErrorCode.STORE_FULL: "temporary",
+    ErrorCode.OUT_OF_ORDER: "temporary",
+    ErrorCode.INTERNAL: "temporary",
+    ErrorCode.MOVED: "moved",
+}
+
+RETRYABLE: Final[frozenset[int]] = frozenset(
+    {
+        ErrorCode.AUTH_BUSY,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.BUSY,
+        ErrorCode.UNAVAILABLE,
+        ErrorCode.STORE_FULL,
+        ErrorCode.OUT_OF_ORDER,
+        ErrorCode.INTERNAL,
+    }
+)

@@ -1,0 +1,1 @@
+-- Generated from protocol/schema.toml by `make wire`; edit that file instead.
