@@ -17,6 +17,26 @@ class StorageError(ChatdError):
     """The store could not do what was asked: nothing of the failed batch has been acknowledged."""
 
 
+class StoreFullError(StorageError):
+    """No space left. Nothing was written; the same call may succeed once there is space."""
+
+
+class StoreFailedError(StorageError):
+    """A write or an fsync failed and what reached the disk is unknown. End the process at once; a restart recovers."""
+
+
+class StoreCorruptError(StorageError):
+    """What lies on the disk contradicts itself. findings: what the check found, one sentence each."""
+
+    def __init__(self, message: str, findings: tuple[str, ...] = ()) -> None:
+        super().__init__("\n  ".join((message, *findings)))
+        self.findings = findings
+
+
+class StoreLockedError(StorageError):
+    """Another process has this data directory open for writing."""
+
+
 class ProtocolError(ChatdError):
     """Bytes or a call that the wire protocol does not allow.
 

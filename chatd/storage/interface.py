@@ -1,0 +1,286 @@
+"""What the hub may know about a store: protocols, the rows it returns, and ROW records.
+
+One process appends (Store), one folds (Folder), any thread reads through views. Positions count journal records from 1.
+Timestamps are Unix milliseconds. Every method may raise StorageError; those that can mean something particular say so.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+import msgpack
+
+from chatd.errors import LocalProtocolError
+from chatd.storage.journal_codec import Decoded
+
+
+class Decoder(Protocol):
+    """chatd._native.decode_batch, or the reference in journal_codec."""
+
+    def __call__(self, pos: int, count: int, blob: bytes, /) -> Decoded | tuple[Any, ...]: ...
+
+
+class Batch(NamedTuple):
+    """Records pos .. pos+record_count-1; the arguments of Decoder and of HubCore.replay, in their order."""
+
+    pos: int
+    record_count: int
+    blob: bytes
+
+
+class HighestIds(NamedTuple):
+    """Ids are dense counters that continue after these; a deleted highest id is not given out again."""
+
+    user: int
+    device: int
+    api_key: int
+    conversation: int
+
+
+class UserRow(NamedTuple):
+    id: int
+    name: str
+    display_name: str
+    password_hash: str | None
+    flags: int
+    token_epoch: int
+    created_ms: int
+
+
+class DeviceRow(NamedTuple):
+    id: int
+    uid: int
+    label: str
+    key: bytes | None
+    flags: int
+    cseq_max: int
+    created_ms: int
+
+
+class ApiKeyRow(NamedTuple):
+    id: int
+    uid: int
+    label: str
+    hash: bytes
+    flags: int
+    created_ms: int
+
+
+class ConversationRow(NamedTuple):
+    id: int
+    kind: int
+    title: str
+    flags: int
+    owner: int
+    direct_key: str | None
+    head_seq: int
+    message_count: int
+    last_ts: int
+    changed_pos: int
+    created_ms: int
+
+
+class MemberRow(NamedTuple):
+    """One interval of membership with the positions of that user; leave_seq 0: still a member."""
+
+    user: int
+    role: int
+    join_seq: int
+    leave_seq: int
+    delivered_seq: int
+    read_seq: int
+    read_count: int
+
+
+class MembershipRow(NamedTuple):
+    """One interval of membership of a known user, with what SYNC and listings say of its conversation."""
+
+    cid: int
+    role: int
+    join_seq: int
+    leave_seq: int
+    delivered_seq: int
+    read_seq: int
+    read_count: int
+    kind: int
+    title: str
+    head_seq: int
+    message_count: int
+    last_ts: int
+    changed_pos: int
+
+
+class EventRow(NamedTuple):
+    cid: int
+    seq: int
+    ts_ms: int
+    sender: int
+    kind: int
+    body: bytes
+
+
+class StoredSend(NamedTuple):
+    """What became of (device, cseq). seq 0: skipped by the client; digest is the unsigned 64-bit number."""
+
+    cid: int
+    seq: int
+    ts_ms: int
+    digest: int
+
+
+class Counts(NamedTuple):
+    users: int
+    devices: int
+    conversations: int
+    events: int
+
+
+class FoldResult(NamedTuple):
+    """records: how many were folded now. more: unfolded batches remain, call again at once."""
+
+    records: int
+    folded_pos: int
+    more: bool
+
+
+class View(Protocol):
+    """One read transaction: everything in it is of one moment, and `folded_pos` says which. Use it in one thread."""
+
+    folded_pos: int
+
+    def user(self, user: int) -> UserRow | None: ...
+    def users(self, ids: Iterable[int]) -> list[UserRow]: ...
+    def user_by_name(self, name: str) -> UserRow | None: ...
+    def users_by_name(self, names: Iterable[str]) -> list[UserRow]: ...
+    def users_after(self, after: int, limit: int) -> list[UserRow]: ...
+    def device(self, device: int) -> DeviceRow | None: ...
+    def devices_of(self, user: int) -> list[DeviceRow]: ...
+    def api_key(self, key_id: int) -> ApiKeyRow | None: ...
+    def api_key_by_hash(self, key_hash: bytes) -> ApiKeyRow | None: ...
+    def api_keys_after(self, after: int, limit: int) -> list[ApiKeyRow]: ...
+    def conversation(self, cid: int) -> ConversationRow | None: ...
+    def conversations(self, cids: Iterable[int]) -> list[ConversationRow]: ...
+    def direct_conversation(self, direct_key: str | bytes) -> ConversationRow | None: ...
+    def members(self, cid: int) -> list[MemberRow]: ...
+    def members_after(self, cid: int, after_user: int, limit: int) -> list[MemberRow]: ...
+    def memberships(self, user: int, after_cid: int, limit: int) -> list[MembershipRow]: ...
+    def memberships_changed(self, user: int, since_pos: int, after_cid: int, limit: int) -> list[MembershipRow]: ...
+    def events(self, cid: int, from_seq: int, to_seq: int, events_max: int, bytes_max: int) -> list[EventRow]: ...
+    def message_count_at(self, cid: int, seq: int) -> int: ...
+    def stored_send(self, device: int, cseq: int) -> StoredSend | None: ...
+    def stored_sends(self, device: int, limit: int) -> list[tuple[int, StoredSend]]: ...
+    def request_result(self, user: int, key: bytes) -> bytes | None: ...
+    def meta(self, key: str) -> Any: ...
+    def counts(self) -> Counts: ...
+
+
+class Reader(Protocol):
+    """A bounded pool of read-only connections, for threads."""
+
+    def view(self) -> AbstractContextManager[View]:
+        """Begin a read transaction; blocks while all connections are in use. Keep it short: it pins the WAL."""
+
+    def close(self) -> None: ...
+
+
+class Store(Protocol):
+    """The writer's side. One process at a time holds it; append and space calls belong to one thread."""
+
+    log_epoch: int
+    boot_count: int
+    next_pos: int
+
+    def append(self, pos: int, count: int, blob: bytes, *, urgent: bool = False) -> None:
+        """Make one batch durable: it survives a power loss once this returns.
+
+        pos must be next_pos. urgent: administrative batches that may use the reserve while the disk is full.
+        Raises StoreFullError (nothing was written, next_pos unchanged) or StoreFailedError (end the process).
+        """
+
+    def replay(self, after_pos: int) -> Iterator[Batch]:
+        """Batches that hold records beyond after_pos, in order, without gaps up to next_pos.
+
+        The first batch may begin before after_pos+1. Raises StoreCorruptError for a gap, and for an after_pos whose
+        successor is in no segment any more.
+        """
+
+    def folded_pos(self) -> int: ...
+    def first_pos(self) -> int:
+        """The oldest record that replay can still give."""
+
+    def highest_ids(self) -> HighestIds:
+        """Of the main database and of what is not folded yet. Reads the unfolded batches: call it once, at start."""
+
+    def reader(self) -> Reader: ...
+    def close(self) -> None: ...
+
+
+class Folder(Protocol):
+    """Moves the journal into the main database. One process at a time."""
+
+    def fold_once(self) -> FoldResult:
+        """Fold one bounded portion. Does nothing when everything is folded.
+
+        Raises StoreFullError (call again later), StoreFailedError (end the process) or StoreCorruptError.
+        """
+
+    def close(self) -> None: ...
+
+
+class RowTable(NamedTuple):
+    """Which columns ROW records may write; the key comes first and is required."""
+
+    key: tuple[str, ...]
+    columns: frozenset[str]
+    derived: frozenset[str] = frozenset()
+
+
+ROW_TABLES = {
+    "user": RowTable(
+        ("id",), frozenset({"name", "display_name", "password_hash", "flags", "token_epoch", "created_ms"})
+    ),
+    "device": RowTable(("id",), frozenset({"uid", "label", "key", "flags", "created_ms"}), frozenset({"cseq_max"})),
+    "api_key": RowTable(("id",), frozenset({"uid", "label", "hash", "flags", "created_ms"})),
+    "conversation": RowTable(
+        ("id",),
+        frozenset({"kind", "title", "flags", "owner", "direct_key", "created_ms"}),
+        frozenset({"head_seq", "message_count", "last_ts", "changed_pos"}),
+    ),
+    "request_key": RowTable(("uid", "key"), frozenset({"result", "created_ms"})),
+    "meta": RowTable(("key",), frozenset({"value"})),
+}
+
+
+def row_record(table: str, values: dict[str, Any], *, deleted: bool = False) -> bytes:
+    """The MessagePack content of a ROW record, checked, so that the fold can never refuse it.
+
+    values: column → value, key columns included. deleted: only the key columns, that row goes away.
+    Raises LocalProtocolError for a table or column that rows may not write.
+    """
+    content = dict(values, deleted=True) if deleted else dict(values)
+    checked_row(table, content)
+    packed: bytes = msgpack.packb([table, content])
+    return packed
+
+
+def parse_row(payload: bytes) -> tuple[str, dict[str, Any], bool]:
+    """table, values and whether the row is deleted. ValueError when it is not what row_record makes."""
+    try:
+        table, content = msgpack.unpackb(payload, strict_map_key=True)
+        checked_row(table, content)
+    except (LocalProtocolError, TypeError, msgpack.UnpackException) as error:
+        raise ValueError(f"not a row record: {error}") from error
+    deleted = content.pop("deleted", False) is True
+    for column in ROW_TABLES[table].derived:
+        content.pop(column, None)
+    return table, content, deleted
+
+
+def checked_row(table: str, content: dict[str, Any]) -> None:
+    known = ROW_TABLES.get(table)
+    if known is None:
+        raise LocalProtocolError("BAD_ROW", f"rows cannot be written to table {table!r}")
+    missing = [column for column in known.key if content.get(column) is None]
+    unknown = content.keys() - known.columns - known.derived - set(known.key) - {"deleted"}
+    if missing or unknown:
+        raise LocalProtocolError("BAD_ROW", f"row of {table}: missing {missing}, unknown {sorted(unknown)}")

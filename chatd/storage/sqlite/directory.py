@@ -1,0 +1,167 @@
+"""The data directory: which files there are, who may write, and the space kept for hard times.
+
+    chatd.db                 the main database          journal-NNNNNNNN.db   segments, see segment.py
+    lock                     flock of the one writer; its text names the segment in use
+    folder.lock              flock of the one folder
+    reserve                  bytes given back when the disk is full, so that what frees space can still be done
+    secrets/                 not ours; made by `chatd init`
+
+Facts: SQLite locks single statements, not a process; a second hub would happily interleave. flock belongs to the open
+file description and dies with the process, however it ends. Consequence: one flock per role, taken before any SQLite
+file is touched and never given back.
+"""
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from chatd.errors import StorageError, StoreLockedError
+
+MAIN_NAME = "chatd.db"
+WRITER_LOCK = "lock"
+FOLDER_LOCK = "folder.lock"
+RESERVE_NAME = "reserve"
+SEGMENT_PATTERN = re.compile(r"journal-(\d{8})\.db")
+SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
+
+
+def segment_path(directory: Path, number: int) -> Path:
+    return directory / f"journal-{number:08d}.db"
+
+
+def segment_numbers(directory: Path) -> list[int]:
+    """Numbers of the segments that exist, oldest first."""
+    matches = (SEGMENT_PATTERN.fullmatch(path.name) for path in directory.iterdir())
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def remove_database(path: Path) -> None:
+    """Unlink a SQLite file and what belongs to it. The file itself goes first: a WAL alone is recognised as rubbish."""
+    for name in (path, *(path.with_name(path.name + suffix) for suffix in SQLITE_SUFFIXES)):
+        with suppress(FileNotFoundError):
+            name.unlink()
+
+
+def remove_orphans(directory: Path) -> None:
+    """Drop what a crash in the middle of remove_database or of a creation left behind."""
+    for path in list(directory.iterdir()):
+        owner = re.fullmatch(r"(journal-\d{8}\.db|chatd\.db\.new)(-wal|-shm|-journal)", path.name)
+        if path.name == MAIN_NAME + ".new" or (owner and not (directory / owner[1]).exists()):
+            path.unlink(missing_ok=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Make creations, renames and removals in this directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def prepare_directory(path: Path) -> None:
+    """Make the directory if it is missing, for this user only."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"the data directory {path} cannot be made: {error.strerror}") from error
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise StorageError(f"the data directory {path} is not writable for this user")
+
+
+class LockFile:
+    """An exclusive flock, held until close or the end of the process, and a few durable bytes of text."""
+
+    def __init__(self, directory: Path, name: str, role: str) -> None:
+        self._path = directory / name
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._fd)
+            self._fd = -1
+            if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
+                raise StorageError(f"{self._path} cannot be locked: {error.strerror}") from error
+            raise StoreLockedError(
+                f"{directory} is in use: another process is its {role}. Stop that one first, or use another --data"
+            ) from error
+
+    def text(self) -> str:
+        return os.pread(self._fd, 64, 0).decode("ascii", "replace").strip()
+
+    def write(self, text: str) -> None:
+        """Durable when it returns. One sector, so it is the old text or the new one."""
+        os.pwrite(self._fd, text.ljust(32).encode("ascii") + b"\n", 0)
+        os.fsync(self._fd)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Reserve:
+    """A file of zeros that keeps space occupied until the disk is full; then it is given back.
+
+    While `full`, ordinary batches are refused without trying: the space set free is for folding and for administrative
+    batches. It is over when there is room for the reserve itself and some slack.
+    """
+
+    def __init__(self, directory: Path, size_bytes: int, slack_bytes: int) -> None:
+        self._directory = directory
+        self._path = directory / RESERVE_NAME
+        self._size_bytes = size_bytes
+        self._slack_bytes = slack_bytes
+        self.full = False
+
+    def open(self) -> None:
+        """Make the reserve, or start in the state `full` when there is no room for it."""
+        if self._occupied() >= self._size_bytes:
+            self.full = self.free_bytes() < self._slack_bytes
+            if self.full:
+                self.give_back()
+        else:
+            self.full = True
+            self.restore()
+
+    def give_back(self) -> None:
+        self.full = True
+        with suppress(FileNotFoundError):
+            os.truncate(self._path, 0)
+
+    def restore(self) -> bool:
+        """End the state `full` if there is room again; True when it is over. Two system calls when there is not."""
+        if self.full and self.free_bytes() >= self._size_bytes + self._slack_bytes:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, self._size_bytes)
+                self.full = False
+            except OSError:
+                os.ftruncate(descriptor, 0)
+            finally:
+                os.close(descriptor)
+        return not self.full
+
+    def free_bytes(self) -> int:
+        stat = os.statvfs(self._directory)
+        return stat.f_bavail * stat.f_frsize
+
+    def _occupied(self) -> int:
+        try:
+            return self._path.stat().st_blocks * 512
+        except FileNotFoundError:
+            return 0
+
+
+@contextmanager
+def removing_on_error(path: Path) -> Iterator[None]:
+    """A database that could not be created completely must not stay."""
+    try:
+        yield
+    except BaseException:
+        remove_database(path)
+        raise

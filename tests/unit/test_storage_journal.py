@@ -1,0 +1,195 @@
+"""The journal appends, replays and refuses what contradicts itself."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+from support.journal_batches import event_batch
+
+from chatd.errors import InternalError, StoreCorruptError, StoreLockedError
+from chatd.storage import journal_codec as codec
+from chatd.storage.interface import row_record
+from chatd.storage.sqlite.directory import segment_numbers, segment_path
+from chatd.storage.sqlite.store import SqliteStore, StoreSettings
+
+SMALL = StoreSettings(segment_bytes=64 * 1024, reserve_bytes=64 * 1024, slack_bytes=64 * 1024)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore.open(tmp_path, SMALL)
+    yield store
+    store.close()
+
+
+def fill(store: SqliteStore, batches: int, count: int = 50) -> None:
+    for _ in range(batches):
+        store.append(store.next_pos, count, event_batch(store.next_pos, count))
+
+
+def test_what_was_appended_is_replayed_after_reopening(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 30)
+    assert len(segment_numbers(tmp_path)) > 2
+    store.close()
+    again = SqliteStore.open(tmp_path, SMALL)
+    assert again.next_pos == 1501
+    assert again.log_epoch == store.log_epoch
+    assert again.boot_count == store.boot_count + 1
+    batches = list(again.replay(0))
+    assert [batch.pos for batch in batches] == list(range(1, 1501, 50))
+    assert all(batch.blob == event_batch(batch.pos, 50) for batch in batches)
+    again.close()
+
+
+@pytest.mark.parametrize(("after", "first"), [(0, 1), (49, 1), (50, 51), (77, 51), (1449, 1401), (1450, 1451)])
+def test_replay_begins_with_the_batch_that_holds_the_next_record(store: SqliteStore, after: int, first: int) -> None:
+    fill(store, 30)
+    batches = list(store.replay(after))
+    assert batches[0].pos == first
+    assert batches[-1].pos == 1451
+
+
+def test_replay_after_the_last_record_is_empty(store: SqliteStore) -> None:
+    assert list(store.replay(0)) == []
+    fill(store, 2)
+    assert list(store.replay(100)) == []
+
+
+def test_a_batch_out_of_order_is_a_bug_of_the_caller(store: SqliteStore) -> None:
+    with pytest.raises(InternalError):
+        store.append(2, 1, event_batch(2, 1))
+    with pytest.raises(InternalError):
+        store.append(1, 0, b"")
+
+
+def test_only_one_process_holds_the_directory(tmp_path: Path, store: SqliteStore) -> None:
+    with pytest.raises(StoreLockedError, match="another process is its hub"):
+        SqliteStore.open(tmp_path, SMALL)
+
+
+def test_a_missing_segment_in_the_middle_is_refused(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 30)
+    store.close()
+    segment_path(tmp_path, 2).unlink()
+    with pytest.raises(StoreCorruptError, match="begins at record"):
+        SqliteStore.open(tmp_path, SMALL)
+
+
+def test_missing_oldest_unfolded_records_are_refused(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 30)
+    store.close()
+    segment_path(tmp_path, 1).unlink()
+    with pytest.raises(StoreCorruptError, match=r"journal records 1 \.\. \d+ are missing"):
+        SqliteStore.open(tmp_path, SMALL)
+
+
+def test_a_missing_newest_segment_is_refused(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 30)
+    store.close()
+    segment_path(tmp_path, segment_numbers(tmp_path)[-1]).unlink()
+    with pytest.raises(StoreCorruptError, match="the journal was being written there"):
+        SqliteStore.open(tmp_path, SMALL)
+
+
+def test_a_lost_wal_is_refused_not_taken_for_an_empty_segment(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 3)
+    store.close()
+    segment_path(tmp_path, 1).with_name("journal-00000001.db-wal").unlink()
+    with pytest.raises(StoreCorruptError, match="wal missing"):
+        SqliteStore.open(tmp_path, SMALL)
+
+
+def test_a_lost_journal_is_refused_unless_accepted_with_a_new_epoch(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 3)
+    store.close()
+    for path in tmp_path.glob("journal-*"):
+        path.unlink()
+    with pytest.raises(StoreCorruptError, match="no journal files"):
+        SqliteStore.open(tmp_path, SMALL)
+    again = SqliteStore.open(tmp_path, SMALL, accept_lost_journal=True)
+    assert again.log_epoch != store.log_epoch
+    again.close()
+
+
+def test_a_missing_main_database_is_never_made_anew(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 3)
+    store.close()
+    (tmp_path / "chatd.db").unlink()
+    with pytest.raises(StoreCorruptError, match="never made anew"):
+        SqliteStore.open(tmp_path, SMALL)
+    (tmp_path / "chatd.db").touch()
+    with pytest.raises(StoreCorruptError, match="is empty"):
+        SqliteStore.open(tmp_path, SMALL)
+
+
+def test_a_damaged_main_database_is_refused_with_findings(tmp_path: Path, store: SqliteStore) -> None:
+    store.close()
+    for name in ("chatd.db-wal", "chatd.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    with (tmp_path / "chatd.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(4096 * 3))
+    before = (tmp_path / "chatd.db").read_bytes()
+    with pytest.raises(StoreCorruptError, match="damaged") as caught:
+        SqliteStore.open(tmp_path, SMALL)
+    assert caught.value.findings
+    assert (tmp_path / "chatd.db").read_bytes() == before
+
+
+def test_a_torn_last_batch_is_dropped(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 3)
+    store.close()
+    wal = tmp_path / "journal-00000001.db-wal"
+    os.truncate(wal, wal.stat().st_size - 700)
+    (tmp_path / "journal-00000001.db-shm").unlink(missing_ok=True)
+    again = SqliteStore.open(tmp_path, SMALL)
+    assert again.next_pos == 101
+    fill(again, 2)
+    assert sum(batch.record_count for batch in again.replay(0)) == 200
+    again.close()
+
+
+def test_a_wal_damaged_in_the_middle_is_refused(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 6)
+    store.close()
+    wal = tmp_path / "journal-00000001.db-wal"
+    with wal.open("r+b") as file:
+        file.seek(wal.stat().st_size // 3)
+        file.write(b"rot")
+    (tmp_path / "journal-00000001.db-shm").unlink(missing_ok=True)
+    with pytest.raises(StoreCorruptError, match="committed batches lie behind"):
+        SqliteStore.open(tmp_path, SMALL)
+
+
+def test_a_segment_whose_creation_was_cut_short_is_removed(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 3)
+    store.close()
+    connection = apsw.Connection(str(segment_path(tmp_path, 2)))
+    connection.pragma("journal_mode", "wal")
+    connection.close()
+    again = SqliteStore.open(tmp_path, SMALL)
+    assert segment_numbers(tmp_path) == [1]
+    assert again.next_pos == 151
+    again.close()
+
+
+def test_a_segment_of_another_directory_is_refused(tmp_path: Path, store: SqliteStore) -> None:
+    fill(store, 3)
+    store.close()
+    other = SqliteStore.open(tmp_path / "other", SMALL)
+    fill(other, 3)
+    other.close()
+    for path in (tmp_path / "other").glob("journal-*"):
+        shutil.copy(path, tmp_path / path.name)
+    with pytest.raises(StoreCorruptError, match="another data directory"):
+        SqliteStore.open(tmp_path, SMALL)
+
+
+def test_highest_ids_come_from_rows_that_are_not_folded_yet(store: SqliteStore) -> None:
+    rows = [("user", 3), ("user", 9), ("device", 4), ("conversation", 12)]
+    blob = b"".join(codec.encode_row(row_record(table, {"id": number})) for table, number in rows)
+    store.append(1, 5, event_batch(1, 1) + blob)
+    assert store.highest_ids() == (9, 4, 0, 12)
