@@ -274,46 +274,47 @@ cdef extern from *:
         uint8_t flags;    /* bits that may be set, EXT included */
         uint8_t lite;     /* may be sent to a LITE client */
         uint8_t empty;    /* the body may be empty */
+        uint8_t feature;  /* bit that must have been agreed, 0: none */
         const char *name;
     };
     static const __attribute__((unused)) struct wire_op_rule wire_ops[256] = {
-        [0x01] = { 1, 3, 3, 0x02, 1, 1, "PING" },
-        [0x02] = { 1, 3, 3, 0x00, 1, 1, "PONG" },
-        [0x03] = { 1, 2, 2, 0x00, 0, 0, "GOAWAY" },
-        [0x10] = { 1, 3, 2, 0x01, 1, 0, "EPHEMERAL" },
-        [0x11] = { 1, 2, 2, 0x00, 0, 0, "RECEIPT" },
-        [0x12] = { 1, 3, 2, 0x00, 0, 0, "STREAM_DELTA" },
-        [0x13] = { 1, 2, 2, 0x00, 0, 0, "STREAM_SNAPSHOT" },
-        [0x14] = { 1, 2, 2, 0x00, 0, 0, "NOTICE" },
-        [0x81] = { 1, 1, 1, 0x01, 1, 0, "HELLO" },
-        [0x82] = { 1, 2, 1, 0x00, 1, 0, "CHALLENGE" },
-        [0x83] = { 1, 1, 1, 0x01, 1, 0, "AUTH" },
-        [0x84] = { 1, 2, 3, 0x01, 1, 0, "WELCOME" },
-        [0x85] = { 1, 1, 1, 0x01, 1, 0, "RESUME" },
-        [0x86] = { 1, 2, 1, 0x01, 1, 0, "RESUMED" },
-        [0x87] = { 1, 1, 2, 0x00, 0, 0, "REAUTH" },
-        [0x88] = { 1, 2, 3, 0x00, 0, 0, "REDIRECT" },
-        [0x89] = { 1, 3, 3, 0x00, 1, 0, "BYE" },
-        [0x8A] = { 1, 2, 3, 0x02, 1, 0, "ERROR" },
-        [0x90] = { 1, 1, 2, 0x01, 1, 0, "SEND" },
-        [0x91] = { 1, 2, 2, 0x06, 1, 0, "SEND_ACK" },
-        [0x92] = { 1, 2, 2, 0x02, 1, 0, "SEND_NAK" },
-        [0x93] = { 1, 1, 2, 0x00, 0, 0, "SKIP" },
-        [0x94] = { 1, 2, 2, 0x0F, 1, 0, "DELIVER" },
-        [0x95] = { 1, 1, 2, 0x00, 1, 0, "ACK" },
-        [0x96] = { 1, 1, 2, 0x00, 0, 0, "READ" },
-        [0x97] = { 1, 2, 2, 0x00, 1, 0, "LAG" },
-        [0x98] = { 1, 2, 2, 0x00, 1, 0, "CHUNK" },
-        [0x99] = { 1, 3, 2, 0x00, 0, 0, "STREAM_START" },
-        [0x9A] = { 1, 3, 2, 0x00, 0, 0, "STREAM_END" },
-        [0xA0] = { 1, 1, 2, 0x00, 0, 0, "SYNC" },
-        [0xA1] = { 1, 2, 2, 0x02, 0, 0, "SYNC_PAGE" },
-        [0xA2] = { 1, 1, 2, 0x01, 1, 0, "PULL" },
-        [0xA3] = { 1, 2, 2, 0x00, 1, 0, "PULL_END" },
-        [0xA4] = { 1, 3, 2, 0x00, 0, 0, "SUBSCRIBE" },
-        [0xA5] = { 1, 3, 2, 0x00, 0, 0, "UNSUBSCRIBE" },
-        [0xB0] = { 1, 1, 2, 0x00, 0, 0, "REQUEST" },
-        [0xB1] = { 1, 2, 2, 0x02, 0, 0, "REPLY" },
+        [0x01] = { 1, 3, 3, 0x02, 1, 1, 0, "PING" },
+        [0x02] = { 1, 3, 3, 0x00, 1, 1, 0, "PONG" },
+        [0x03] = { 1, 2, 2, 0x00, 0, 0, 0, "GOAWAY" },
+        [0x10] = { 1, 3, 2, 0x01, 1, 0, 0, "EPHEMERAL" },
+        [0x11] = { 1, 2, 2, 0x00, 0, 0, 4, "RECEIPT" },
+        [0x12] = { 1, 3, 2, 0x00, 0, 0, 16, "STREAM_DELTA" },
+        [0x13] = { 1, 2, 2, 0x00, 0, 0, 16, "STREAM_SNAPSHOT" },
+        [0x14] = { 1, 2, 2, 0x00, 0, 0, 0, "NOTICE" },
+        [0x81] = { 1, 1, 1, 0x01, 1, 0, 0, "HELLO" },
+        [0x82] = { 1, 2, 1, 0x00, 1, 0, 0, "CHALLENGE" },
+        [0x83] = { 1, 1, 1, 0x01, 1, 0, 0, "AUTH" },
+        [0x84] = { 1, 2, 3, 0x01, 1, 0, 0, "WELCOME" },
+        [0x85] = { 1, 1, 1, 0x01, 1, 0, 0, "RESUME" },
+        [0x86] = { 1, 2, 1, 0x01, 1, 0, 0, "RESUMED" },
+        [0x87] = { 1, 1, 2, 0x00, 0, 0, 0, "REAUTH" },
+        [0x88] = { 1, 2, 3, 0x00, 0, 0, 0, "REDIRECT" },
+        [0x89] = { 1, 3, 3, 0x00, 1, 0, 0, "BYE" },
+        [0x8A] = { 1, 2, 3, 0x02, 1, 0, 0, "ERROR" },
+        [0x90] = { 1, 1, 2, 0x01, 1, 0, 0, "SEND" },
+        [0x91] = { 1, 2, 2, 0x06, 1, 0, 0, "SEND_ACK" },
+        [0x92] = { 1, 2, 2, 0x02, 1, 0, 0, "SEND_NAK" },
+        [0x93] = { 1, 1, 2, 0x00, 0, 0, 0, "SKIP" },
+        [0x94] = { 1, 2, 2, 0x0F, 1, 0, 0, "DELIVER" },
+        [0x95] = { 1, 1, 2, 0x00, 1, 0, 0, "ACK" },
+        [0x96] = { 1, 1, 2, 0x00, 0, 0, 0, "READ" },
+        [0x97] = { 1, 2, 2, 0x00, 1, 0, 0, "LAG" },
+        [0x98] = { 1, 2, 2, 0x00, 1, 0, 0, "CHUNK" },
+        [0x99] = { 1, 3, 2, 0x00, 0, 0, 16, "STREAM_START" },
+        [0x9A] = { 1, 3, 2, 0x00, 0, 0, 16, "STREAM_END" },
+        [0xA0] = { 1, 1, 2, 0x00, 0, 0, 0, "SYNC" },
+        [0xA1] = { 1, 2, 2, 0x02, 0, 0, 0, "SYNC_PAGE" },
+        [0xA2] = { 1, 1, 2, 0x01, 1, 0, 0, "PULL" },
+        [0xA3] = { 1, 2, 2, 0x00, 1, 0, 0, "PULL_END" },
+        [0xA4] = { 1, 3, 2, 0x00, 0, 0, 0, "SUBSCRIBE" },
+        [0xA5] = { 1, 3, 2, 0x00, 0, 0, 0, "UNSUBSCRIBE" },
+        [0xB0] = { 1, 1, 2, 0x00, 0, 0, 0, "REQUEST" },
+        [0xB1] = { 1, 2, 2, 0x02, 0, 0, 0, "REPLY" },
     };
     struct wire_kind_rule {
         uint8_t known;
@@ -396,6 +397,7 @@ cdef extern from *:
         uint8_t flags
         uint8_t lite
         uint8_t empty
+        uint8_t feature
         const char* name
     const wire_op_rule wire_ops[256]
     struct wire_kind_rule:

@@ -68,11 +68,14 @@ def tables(schema: Schema, prefix: str, storage: str = "static const") -> Iterat
     yield "    uint8_t flags;    /* bits that may be set, EXT included */"
     yield "    uint8_t lite;     /* may be sent to a LITE client */"
     yield "    uint8_t empty;    /* the body may be empty */"
+    yield "    uint8_t feature;  /* bit that must have been agreed, 0: none */"
     yield "    const char *name;"
     yield "};"
     yield f"{storage} struct {prefix}op_rule {prefix}ops[256] = {{"
+    features = schema.raw["features"]
     for op in schema.ops:
-        row = f"1, {op.sides}, {op.states}, 0x{op.flags_mask:02X}, {int(op.lite)}, {int(op.empty)}"
+        feature = code_of(features[op.feature]) if op.feature else 0
+        row = f"1, {op.sides}, {op.states}, 0x{op.flags_mask:02X}, {int(op.lite)}, {int(op.empty)}, {feature}"
         yield f'    [0x{op.code:02X}] = {{ {row}, "{op.name}" }},'
     yield "};"
     yield f"struct {prefix}kind_rule {{"
@@ -124,7 +127,7 @@ def pxi(schema: Schema) -> str:
         f"    #define WIRE_TIME_EPOCH_MS ((uint64_t){schema.raw['protocol']['time_epoch_ms']})",
         '    """',
         "    struct wire_op_rule:",
-        *(f"        uint8_t {name}" for name in ("known", "sides", "states", "flags", "lite", "empty")),
+        *(f"        uint8_t {name}" for name in ("known", "sides", "states", "flags", "lite", "empty", "feature")),
         "        const char* name",
         "    const wire_op_rule wire_ops[256]",
         "    struct wire_kind_rule:",

@@ -46,13 +46,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class OpRule:
-    """An op. sides: CLIENT | SERVER may send it; states: BEFORE | LIVE; flags: bits by name, EXT not among them."""
+    """An op. sides: CLIENT | SERVER may send it; states: BEFORE | LIVE; flags: by name without EXT, mask with it."""
 
     layout: Layout
     sides: int
     states: int
     lite: bool
     empty: bool
+    feature: int  # must have been agreed; 0: none needed
     flags: dict[str, int]
     flags_mask: int
 
@@ -155,6 +156,7 @@ def ops(schema: Schema) -> Iterator[str]:
         yield f"        states={op.states},"
         yield f"        lite={op.lite},"
         yield f"        empty={op.empty},"
+        yield f"        feature={f'Feature.{op.feature}' if op.feature else 0},"
         flags = ", ".join(f'"{name}": 0x{bit:02X}' for name, bit in op.flags.items())
         yield f"        flags={{{flags}}},"
         yield f"        flags_mask=0x{op.flags_mask:02X},"

@@ -43,6 +43,7 @@ class Op:
     doc: str
     side: str
     state: str
+    feature: str  # name of the feature it needs, or ""
 
     @property
     def flags_mask(self) -> int:
@@ -91,6 +92,7 @@ def op_of(name: str, entry: dict[str, Any]) -> Op:
         doc=entry["doc"],
         side=entry["from"],
         state=entry["state"],
+        feature=entry.get("feature", ""),
     )
 
 
@@ -119,6 +121,8 @@ def check(schema: Schema) -> None:
     if len(set(codes)) != len(codes):
         raise ValueError("two ops share a code")
     for op in schema.ops:
+        if op.feature and op.feature not in schema.raw["features"]:
+            raise ValueError(f"{op.name}: unknown feature {op.feature}")
         bits = [FLAG_EXT, *op.flags.values()]
         if len(set(bits)) != len(bits) or any(bit & (bit - 1) for bit in bits):
             raise ValueError(f"{op.name}: flags must be distinct single bits, the lowest is EXT")

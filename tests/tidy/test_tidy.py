@@ -42,7 +42,7 @@ ONLY_FOR: dict[str, set[str]] = {"chatd._native": {NATIVE_ADAPTER}}
 CONCRETE_STORES = ("chatd.storage.sqlite", "chatd.storage.postgres")
 KNOWS_CONCRETE_STORES = {"chatd.storage"} | TOP
 FORBIDDEN_LIBRARIES: dict[str, set[str]] = {
-    "chatd.wire": {"trio", "anyio", "asyncio", "socket", "select", "time", "random", "threading", "msgpack"},
+    "chatd.wire": {"trio", "anyio", "asyncio", "socket", "select", "time", "random", "threading"},
     "chatd.client": {"trio", "asyncio"},
     "chatd.storage": {"socket"},
     "chatd.hub": {"socket"},

@@ -1,0 +1,78 @@
+"""`explain` says something true about every byte string."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.wire_strategies import FRAMES, raw_frames
+
+from chatd.wire import Frame, encode, make
+from chatd.wire.explain import FRAMES_EXPLAINED_MAX, explain, parse_hex
+from chatd.wire.schema import KINDS, OPS, Kind, Op
+
+
+@given(st.one_of(st.binary(max_size=300), st.lists(raw_frames(), max_size=5).map(b"".join)))
+def test_anything_is_explained(data: bytes) -> None:
+    assert explain(data)
+
+
+@given(FRAMES)
+def test_every_field_of_a_frame_is_named(frame: Frame) -> None:
+    if OPS[frame.op].empty and not any(frame.fields.values()):
+        return
+    text = "\n".join(explain(encode(frame)))
+    assert OPS[frame.op].layout.name in text
+    assert all(name in text for name in frame.fields)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ("", "no bytes"),
+        ("00", "1 bytes of a header"),
+        ("0005 9500 01", "cut off: the header announces a body of 5 bytes, 1 are here"),
+        ("0002 9500 8000", "! varint.canonical: a varint with a last byte of zero has a shorter form (byte 5)"),
+        ("0002 9500 0101", "! frame.trailing: 1 bytes behind the last field (byte 5)"),
+        ("0001 9504 01", "unknown bits 0x04"),
+        ("0000 9500", "! frame.empty: ACK without a body"),
+        ("0001 7f00 61", "op 0x7F, unknown, may be ignored: skipped"),
+        ("0001 ff00 61", "op 0xFF, unknown, must be understood: refused"),
+        ("0004 8900 0007 00 00", "reason = 7 (SLOW_FRAME)"),
+        ("0004 b000 01 0a 91 01", "a control payload is one map with integer keys"),
+        ("0004 9400 01", "cut off"),
+    ],
+)
+def test_what_is_broken_is_said(raw: str, said: str) -> None:
+    assert said in "\n".join(explain(parse_hex(raw)))
+
+
+def test_a_broken_frame_does_not_hide_the_next() -> None:
+    lines = explain(parse_hex("0001 9500 ff 0001 9500 05"))
+    assert any("frame.short" in line for line in lines)
+    assert any("count = 5" in line for line in lines)
+
+
+def test_payloads_are_opened() -> None:
+    fields = {"cid": 1, "seq": 2, "sender": 3, "time": 0}
+    stub = make(Op.DELIVER, flags=0x04, kind=Kind.TEXT, payload=b"\x80\x02", **fields)
+    assert "a stub, the event has 256 bytes of payload" in explain(encode(stub))[-1]
+    assert KINDS[Kind.MEMBERS_ADDED].layout
+    added = make(Op.DELIVER, kind=Kind.MEMBERS_ADDED, payload=bytes.fromhex("01020405"), **fields)
+    assert "role = 1 (MEMBER)" in explain(encode(added))[-1]
+    broken = make(Op.DELIVER, kind=Kind.MEMBERS_ADDED, payload=b"\x01", **fields)
+    assert "! payload: frame.short" in explain(encode(broken))[-1]
+
+
+def test_explaining_has_an_end() -> None:
+    lines = explain(bytes.fromhex("00000100") * (FRAMES_EXPLAINED_MAX + 1))
+    assert "4 more bytes are not explained" in lines[-1]
+
+
+@pytest.mark.parametrize("text", ["0x00 0x01,0x95:00-01", "00019500 01", "000195\n0001"])
+def test_hexadecimal_is_read_as_people_paste_it(text: str) -> None:
+    assert parse_hex(text) == bytes.fromhex("0001950001")
+
+
+@pytest.mark.parametrize("text", ["0", "zz", "00 1"])
+def test_what_is_not_hexadecimal_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="hexadecimal"):
+        parse_hex(text)
