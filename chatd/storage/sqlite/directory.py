@@ -39,6 +39,15 @@ def segment_numbers(directory: Path) -> list[int]:
     return sorted(int(match[1]) for match in matches if match)
 
 
+def segment_in_use(directory: Path) -> int:
+    """The segment that the writer appends to; 0 when there is none yet. It is complete, as are all before it."""
+    try:
+        text = (directory / WRITER_LOCK).read_text("ascii").strip()
+    except FileNotFoundError:
+        return 0
+    return int(text) if text.isdigit() else 0
+
+
 def remove_database(path: Path) -> None:
     """Unlink a SQLite file and what belongs to it. The file itself goes first: a WAL alone is recognised as rubbish."""
     for name in (path, *(path.with_name(path.name + suffix) for suffix in SQLITE_SUFFIXES)):

@@ -6,7 +6,7 @@ of being taken for a fresh one.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,14 @@ from chatd.errors import (
 )
 from chatd.storage.interface import Batch
 from chatd.storage.sqlite.connection import explained, storage_errors
-from chatd.storage.sqlite.directory import LockFile, Reserve, remove_database, segment_numbers, segment_path
+from chatd.storage.sqlite.directory import (
+    LockFile,
+    Reserve,
+    remove_database,
+    segment_in_use,
+    segment_numbers,
+    segment_path,
+)
 from chatd.storage.sqlite.segment import (
     SegmentHeader,
     SegmentRange,
@@ -73,14 +80,14 @@ class Journal:
         self._failed = False
         self.next_pos = 1
 
-    def open(self, folded_pos: int) -> None:
+    def open(self, folded: Callable[[], int]) -> None:
         """Validate every segment and get ready to append.
 
-        folded_pos: what the main database holds; records after it must all be here.
+        folded: how far the main database has come, while a folder may be running; what is beyond must all be here.
         Raises StoreCorruptError, and StoreFullError when there is no segment and no space for one.
         """
-        numbers = segment_numbers(self._directory)
-        in_use = self._segment_in_use()
+        folded_pos, numbers = folded(), segment_numbers(self._directory)
+        in_use = segment_in_use(self._directory)
         if in_use and in_use not in numbers:
             raise StoreCorruptError(
                 f"{segment_path(self._directory, in_use)} is missing: the journal was being written there. "
@@ -88,7 +95,7 @@ class Journal:
             )
         ranges = {number: self._validate(number, in_use) for number in numbers}
         existing = [(number, found) for number, found in ranges.items() if found is not None]
-        check_sequence(self._directory, existing, folded_pos)
+        check_sequence(self._directory, existing, folded_pos, folded())
         if not existing:
             self.next_pos = folded_pos + 1
             self._start_segment((numbers[-1] if numbers else 0) + 1)
@@ -203,10 +210,6 @@ class Journal:
         except FileNotFoundError:
             return 0
 
-    def _segment_in_use(self) -> int:
-        text = self._lock.text()
-        return int(text) if text.isdigit() else 0
-
     def _validate(self, number: int, in_use: int) -> SegmentRange | None:
         """The range of a segment. None when its creation was cut short, in which case it is removed, and when it is
         gone: the folder may unlink it at any time, the file before its WAL.
@@ -262,8 +265,11 @@ class Journal:
             raise StorageError(f"cannot read {path}: {explained(error)}") from error
 
 
-def check_sequence(directory: Path, ranges: list[tuple[int, SegmentRange]], folded_pos: int) -> None:
-    """Segments follow each other, and the last folded and the first unfolded record lie within them."""
+def check_sequence(directory: Path, ranges: list[tuple[int, SegmentRange]], folded_pos: int, newest_pos: int) -> None:
+    """Segments follow each other; the first unfolded and the last folded record lie within them.
+
+    folded_pos: before the segments were read, newest_pos: after it. A running folder may have gone on in between.
+    """
     if not ranges:
         return
     for (_, before), (number, after) in itertools.pairwise(ranges):
@@ -273,9 +279,7 @@ def check_sequence(directory: Path, ranges: list[tuple[int, SegmentRange]], fold
                 f"but the segment before it ends at {before.next_pos - 1}"
             )
     first, end = ranges[0][1].first_pos, ranges[-1][1].next_pos
-    if first > folded_pos + 1:
-        raise StoreCorruptError(f"journal records {folded_pos + 1} .. {first - 1} are missing in {directory}")
+    if first > newest_pos + 1:
+        raise StoreCorruptError(f"journal records {newest_pos + 1} .. {first - 1} are missing in {directory}")
     if end <= folded_pos:
-        raise StoreCorruptError(
-            f"the journal in {directory} ends at {end - 1}, but {folded_pos} records have been folded"
-        )
+        raise StoreCorruptError(f"the journal in {directory} ends at {end - 1}, but {folded_pos} are folded")

@@ -144,8 +144,7 @@ class SqliteStore:
         main = open_main(self._directory, self._settings.vfs)
         with storage_errors("open", path):
             try:
-                folded_pos = meta_number(main, "folded_pos")
-                if lost and (folded_pos or self._lock.text()):
+                if lost and (meta_number(main, "folded_pos") or self._lock.text()):
                     self._accept_lost_journal(main, accept_lost_journal)
                 self.log_epoch = meta_number(main, "log_epoch")
                 self._journal = Journal(
@@ -156,7 +155,7 @@ class SqliteStore:
                     segment_bytes=self._settings.segment_bytes,
                     vfs=self._settings.vfs,
                 )
-                self._journal.open(folded_pos)
+                self._journal.open(lambda: meta_number(main, "folded_pos"))
                 self.boot_count = count_boot(main)
             finally:
                 main.close()

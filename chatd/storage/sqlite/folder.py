@@ -1,0 +1,239 @@
+"""The fold: moves journal batches into their places in the main database.
+
+Facts: an event inserted straight into its place dirties one or two pages of its own when traffic is spread over
+thousands of conversations; sorted by conversation, a hundred thousand of them share those pages.
+Consequence: read a bounded portion of the journal, decode it, sort every table by its key, and write all of it together
+with `folded_pos` in one transaction. A crash anywhere leaves the transaction whole or absent, and the next fold begins
+where `folded_pos` says: nothing is folded twice, nothing is left out.
+Then checkpoint, which syncs, and only then unlink segments that lie below what was checkpointed (database.py says why
+that is safe). Price: journal and database hold the newest events twice for a while.
+"""
+
+import time
+from collections.abc import Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import apsw
+
+from chatd.errors import StorageError, StoreCorruptError, StoreFullError
+from chatd.storage.interface import Decoder, FoldResult
+from chatd.storage.journal_codec import Decoded
+from chatd.storage.sqlite.connection import WAL_BYTES_KEPT, connect, storage_errors
+from chatd.storage.sqlite.database import PAGE_BYTES, meta_number
+from chatd.storage.sqlite.directory import FOLDER_LOCK, MAIN_NAME, LockFile, Reserve
+from chatd.storage.sqlite.fold_rows import apply_rows
+from chatd.storage.sqlite.segment_chain import SegmentChain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_INSERT_EVENT = "INSERT INTO event VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# A skip may be followed by the send it gave up, when the client changed its mind; a stored send is never replaced.
+_INSERT_IDEMPOTENCY = (
+    "INSERT INTO idempotency VALUES(?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET cid = excluded.cid, seq = excluded.seq WHERE seq = 0"
+)
+_UPDATE_CONVERSATION = (
+    "UPDATE conversation SET head_seq = ?2, message_count = ?3, last_ts = ?4, changed_pos = ?5 WHERE id = ?1"
+)
+_UPDATE_DEVICE = "UPDATE device SET cseq_max = max(cseq_max, ?2) WHERE id = ?1"
+_UPSERT_MEMBERSHIP = "INSERT OR REPLACE INTO membership VALUES(?, ?, ?, ?, ?, ?)"
+_UPSERT_POSITION = "INSERT OR REPLACE INTO position VALUES(?, ?, ?, ?, ?, ?)"
+_SET_FOLDED_POS = "UPDATE meta SET value = ? WHERE key = 'folded_pos'"
+
+
+class FoldSettings(NamedTuple):
+    """portion_records: at most this many in one transaction. cache_bytes: of the writer's page cache; below 128 MiB a
+    portion spills into the WAL early. segment_age_s: folded segments stay this long, a hub that comes back replays
+    from them. checkpoint_bytes, checkpoint_interval_s: whichever comes first; readers keep the WAL from being reused,
+    so from restart_bytes on the checkpoint waits for them.
+    """
+
+    portion_records: int = 100_000
+    cache_bytes: int = 256 * 1024 * 1024
+    segment_age_s: float = 30.0
+    checkpoint_bytes: int = WAL_BYTES_KEPT
+    checkpoint_interval_s: float = 5.0
+    restart_bytes: int = 4 * WAL_BYTES_KEPT
+    reserve_bytes: int = 64 * 1024 * 1024
+    slack_bytes: int = 8 * 1024 * 1024
+    vfs: str | None = None
+
+
+DEFAULT_SETTINGS = FoldSettings()
+
+
+class SqliteFolder:
+    """See interface.Folder. Make it with `open` after the store was opened once; holds the folder's lock until closed.
+
+    cost_ns: CPU time by stage since it was opened, for metrics and benchmarks.
+    """
+
+    def __init__(self, directory: Path, decode: Decoder, settings: FoldSettings, lock: LockFile) -> None:
+        self._path = directory / MAIN_NAME
+        self._decode = decode
+        self._settings = settings
+        self._lock = lock
+        self._reserve = Reserve(directory, settings.reserve_bytes, settings.slack_bytes)
+        self._main: apsw.Connection | None = None
+        self._chain = SegmentChain(directory, settings.vfs)
+        self._checkpointed_at = time.monotonic()
+        self.cost_ns = dict.fromkeys(("read", "sort", "event", "idempotency", "other", "commit", "checkpoint"), 0)
+
+    @classmethod
+    def open(cls, directory: Path, decode: Decoder, settings: FoldSettings = DEFAULT_SETTINGS) -> "SqliteFolder":
+        """decode: chatd._native.decode_batch. Raises StoreLockedError, StorageError when there is no store."""
+        if not (directory / MAIN_NAME).exists():
+            raise StorageError(f"{directory} has no store to fold into: the hub makes it")
+        folder = cls(directory, decode, settings, LockFile(directory, FOLDER_LOCK, "folder"))
+        try:
+            folder._main = folder._connect()
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    def fold_once(self) -> FoldResult:
+        """See interface.Folder."""
+        try:
+            result = self._fold_portion()
+            if result.records:
+                self._checkpoint_if_due(result.folded_pos)
+        except StoreFullError:
+            self._reserve.give_back()
+            raise
+        if self._reserve.full:
+            self._reserve.restore()
+        return result
+
+    def settle(self) -> None:
+        """Checkpoint now and unlink what may go: before a quiet time, and in tests."""
+        self._checkpoint(self._folded_pos())
+
+    def close(self) -> None:
+        """Leaves every file as a crash would."""
+        self._chain.close()
+        if self._main is not None:
+            self._main.close()
+            self._main = None
+        self._lock.close()
+
+    def _connect(self) -> apsw.Connection:
+        with storage_errors("open", self._path):
+            main = connect(self._path, vfs=self._settings.vfs)
+            main.pragma("synchronous", 1)
+            main.pragma("cache_size", -(self._settings.cache_bytes // 1024))
+            main.pragma("journal_size_limit", WAL_BYTES_KEPT)
+        return main
+
+    def _fold_portion(self) -> FoldResult:
+        folded_pos = self._folded_pos()
+        with self._costs("read"):
+            portion, end_pos, more = self._read_portion(folded_pos)
+        if end_pos == folded_pos:
+            return FoldResult(0, folded_pos, more=False)
+        with self._costs("sort"):
+            portion.events.sort()
+            portion.idempotency.sort()
+        main = self._opened()
+        with storage_errors("fold into", self._path):
+            try:
+                main.execute("BEGIN IMMEDIATE")
+                self._write_portion(main, portion)
+                main.execute(_SET_FOLDED_POS, (end_pos,))
+                with self._costs("commit"):
+                    main.execute("COMMIT")
+            except apsw.ConstraintError as error:
+                raise StoreCorruptError(
+                    f"the journal records {folded_pos + 1} .. {end_pos} contradict {self._path}: {error}. "
+                    "Run `chatd check`; nothing of them was folded, and nothing is lost"
+                ) from error
+            finally:
+                if main.in_transaction:
+                    main.execute("ROLLBACK")
+        return FoldResult(end_pos - folded_pos, end_pos, more)
+
+    def _read_portion(self, folded_pos: int) -> tuple[Decoded, int, bool]:
+        """At most portion_records records, but at least one batch; where they end; whether more wait."""
+        portion, end_pos = Decoded([], [], {}, [], [], []), folded_pos
+        for pos, count, blob in self._chain.batches_after(folded_pos):
+            if pos != end_pos + 1:
+                raise StoreCorruptError(f"journal records {end_pos + 1} .. {pos - 1} are missing beside {self._path}")
+            if end_pos > folded_pos and pos + count - 1 - folded_pos > self._settings.portion_records:
+                return portion, end_pos, True
+            try:
+                events, idempotency, changed, members, positions, rows = self._decode(pos, count, blob)
+            except ValueError as error:
+                raise StoreCorruptError(f"the journal batch at {pos} cannot be read: {error}") from error
+            portion.events.extend(events)
+            portion.idempotency.extend(idempotency)
+            portion.changed.update(changed)
+            portion.members.extend(members)
+            portion.positions.extend(positions)
+            portion.rows.extend(rows)
+            end_pos = pos + count - 1
+        return portion, end_pos, False
+
+    def _write_portion(self, main: apsw.Connection, portion: Decoded) -> None:
+        """Rows first: a conversation exists before its head moves, a device before its highest cseq."""
+        with self._costs("other"):
+            apply_rows(main, portion.rows)
+        with self._costs("event"):
+            main.executemany(_INSERT_EVENT, portion.events)
+        with self._costs("idempotency"):
+            main.executemany(_INSERT_IDEMPOTENCY, portion.idempotency)
+        with self._costs("other"):
+            changed = portion.changed
+            last = {event[0]: event for event in portion.events}
+            heads = [(cid, event[1], event[7], event[2], changed[cid]) for cid, event in last.items()]
+            main.executemany(_UPDATE_CONVERSATION, heads)
+            main.executemany(_UPDATE_DEVICE, {row[0]: row[1] for row in portion.idempotency}.items())
+            main.executemany(_UPSERT_MEMBERSHIP, newest(portion.members, key_columns=3))
+            main.executemany(_UPSERT_POSITION, newest(portion.positions, key_columns=2))
+
+    def _checkpoint_if_due(self, folded_pos: int) -> None:
+        overdue = time.monotonic() - self._checkpointed_at >= self._settings.checkpoint_interval_s
+        if overdue or self._wal_bytes()[0] >= self._settings.checkpoint_bytes:
+            self._checkpoint(folded_pos)
+
+    def _checkpoint(self, folded_pos: int) -> None:
+        """Only this process writes, so what is in the WAL now ends with folded_pos."""
+        restart = sum(self._wal_bytes()) >= self._settings.restart_bytes
+        mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
+        with self._costs("checkpoint"), storage_errors("checkpoint", self._path):
+            try:
+                in_wal, checkpointed = self._opened().wal_checkpoint(mode=mode)
+            except apsw.BusyError:
+                return
+        self._checkpointed_at = time.monotonic()
+        if in_wal == checkpointed:
+            self._chain.unlink_folded(folded_pos, self._settings.segment_age_s)
+
+    def _folded_pos(self) -> int:
+        with storage_errors("read", self._path):
+            return meta_number(self._opened(), "folded_pos")
+
+    def _wal_bytes(self) -> tuple[int, int]:
+        """Of the main database: (still to be checkpointed, checkpointed but not begun anew because of readers)."""
+        in_wal, checkpointed = self._opened().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        return (in_wal - checkpointed) * PAGE_BYTES, checkpointed * PAGE_BYTES
+
+    def _opened(self) -> apsw.Connection:
+        if self._main is None:
+            raise StorageError(f"the folder of {self._path} is closed")
+        return self._main
+
+    @contextmanager
+    def _costs(self, stage: str) -> "Iterator[None]":
+        begin = time.thread_time_ns()
+        try:
+            yield
+        finally:
+            self.cost_ns[stage] += time.thread_time_ns() - begin
+
+
+def newest(records: Iterable[tuple[Any, ...]], *, key_columns: int) -> list[tuple[Any, ...]]:
+    """The last record of each key, sorted by key."""
+    return sorted({record[:key_columns]: record for record in records}.values())
