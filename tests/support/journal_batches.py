@@ -8,11 +8,11 @@ from chatd.storage import journal_codec as codec
 TS0 = 1_760_000_000_000
 
 
-def event_batch(pos: int, count: int, *, cid: int = 1, device: int = 1) -> bytes:
-    """count messages of one conversation whose seqs and cseqs equal their positions."""
+def event_batch(pos: int, count: int, *, before: int = 0) -> bytes:
+    """count messages of conversation 1 whose seqs and cseqs are their positions less the records before the first."""
     return b"".join(
-        codec.encode_event((cid, at, TS0 + at, 7, device, at, 1, at, at - 3, b"body %d" % at))
-        for at in range(pos, pos + count)
+        codec.encode_event((1, seq, TS0 + seq, 7, 1, seq, 1, seq, seq - 3, b"body %d" % seq))
+        for seq in range(pos - before, pos - before + count)
     )
 
 

@@ -1,7 +1,8 @@
 """`chatd check`: does what lies on the disk agree with itself?
 
 Reads everything, writes nothing, and may run beside a running server: the main database is read in one transaction,
-the journal after it. Every check is a query that returns what is wrong, so a sound store costs no memory, and a damaged one is reported up to FINDINGS_MAX per check.
+the journal after it. Every check is a query that returns what is wrong, so a sound store costs no memory, and a damaged
+one is reported up to FINDINGS_MAX per check.
 """
 
 from collections.abc import Iterator

@@ -1,0 +1,187 @@
+"""A SQLite VFS over the real one that fails calls on demand and remembers what a power loss would leave.
+
+    with FaultVfs("faults") as vfs:
+        store = SqliteStore.open(path, StoreSettings(vfs=vfs.name))
+        vfs.fail("sync", "-wal", IOERR_FSYNC)            # the next sync of a file whose name ends in -wal
+        image = vfs.journal.disk_after(cut, keep="none")  # {file name: bytes} had the power gone at that call
+
+A power loss keeps what was synced and, of what was written since the last sync of that file, nothing, everything, a
+random part, or everything with the last write torn at a 512-byte sector. Shared-memory files never survive. Creating a
+file is taken to be durable with its first sync, unlinking at once: the store syncs the directory after that.
+"""
+
+import random
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+import apsw
+
+SECTOR_BYTES = 512
+FULL = apsw.SQLITE_FULL
+IOERR_FSYNC = apsw.SQLITE_IOERR_FSYNC
+IOERR_WRITE = apsw.SQLITE_IOERR_WRITE
+IOERR_READ = apsw.SQLITE_IOERR_READ
+
+Operation = Literal["read", "write", "sync", "truncate", "open"]
+Keep = Literal["none", "all", "random", "torn"]
+
+
+class Entry(NamedTuple):
+    """One call: kind is write, truncate, sync, delete, replace (whole content, durable) or mark (data: the test's)."""
+
+    kind: str
+    file: str
+    offset: int
+    data: Any
+
+
+class DiskJournal:
+    """Every change in order, and the disk before the first of them."""
+
+    def __init__(self) -> None:
+        self.base: dict[str, bytes] = {}
+        self.entries: list[Entry] = []
+        self.recording = False
+
+    def start(self, directory: Path) -> None:
+        """Everything in the directory now counts as durable."""
+        self.base = {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.endswith("-shm")}
+        self.entries.clear()
+        self.recording = True
+
+    def add(self, kind: str, file: str, offset: int = 0, data: Any = None) -> None:
+        if self.recording:
+            self.entries.append(Entry(kind, file, offset, data))
+
+    def mark(self, data: Any) -> None:
+        """Something the test wants to know the place of: an acknowledgement, for instance."""
+        self.add("mark", "", 0, data)
+
+    def marks_before(self, cut: int) -> list[Any]:
+        return [entry.data for entry in self.entries[:cut] if entry.kind == "mark"]
+
+    def disk_after(self, cut: int, keep: Keep, rng: random.Random) -> dict[str, bytes]:
+        """What the files hold when the power went before entry `cut`."""
+        durable = {name: bytearray(data) for name, data in self.base.items()}
+        pending: dict[str, list[Entry]] = {}
+        for entry in self.entries[:cut]:
+            if entry.kind == "sync":
+                for change in pending.pop(entry.file, []):
+                    apply(durable, change)
+            elif entry.kind == "delete":
+                durable.pop(entry.file, None)
+                pending.pop(entry.file, None)
+            elif entry.kind == "replace":
+                durable[entry.file] = bytearray(entry.data)
+            elif entry.kind != "mark":
+                pending.setdefault(entry.file, []).append(entry)
+        for changes in pending.values():
+            for change in surviving(changes, keep, rng):
+                apply(durable, change)
+        return {name: bytes(data) for name, data in durable.items()}
+
+
+def surviving(changes: list[Entry], keep: Keep, rng: random.Random) -> list[Entry]:
+    if keep == "none":
+        return []
+    if keep == "random":
+        return [change for change in changes if rng.random() < 0.5]
+    if keep == "torn" and changes[-1].kind == "write":
+        sectors = rng.randint(0, (len(changes[-1].data) - 1) // SECTOR_BYTES)
+        return [*changes[:-1], changes[-1]._replace(data=changes[-1].data[: sectors * SECTOR_BYTES])]
+    return changes
+
+
+def apply(disk: dict[str, bytearray], change: Entry) -> None:
+    content = disk.setdefault(change.file, bytearray())
+    if change.kind == "truncate":
+        del content[change.offset :]
+        content.extend(bytes(change.offset - len(content)))
+    else:
+        content.extend(bytes(max(0, change.offset - len(content))))
+        content[change.offset : change.offset + len(change.data)] = change.data
+
+
+class Rule(NamedTuple):
+    operation: Operation
+    suffix: str
+    code: int
+
+
+class FaultVfs(apsw.VFS):
+    """Register it by entering; its name goes to the store's settings. Close all connections before leaving."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, "")
+        self.name = name
+        self.journal = DiskJournal()
+        self.calls: dict[tuple[str, str], int] = {}
+        self._rules: list[tuple[Rule, int]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.unregister()
+
+    def fail(self, operation: Operation, suffix: str, code: int, *, after: int = 0) -> None:
+        """Fail one call of that operation on a file whose name ends in suffix, after letting `after` of them pass."""
+        self._rules.append((Rule(operation, suffix, code), after))
+
+    def begin(self, operation: Operation, file: str) -> None:
+        """Count a call and raise if a rule is due."""
+        suffix = "-wal" if file.endswith("-wal") else ".db"
+        self.calls[operation, suffix] = self.calls.get((operation, suffix), 0) + 1
+        for index, (rule, after) in enumerate(self._rules):
+            if rule.operation == operation and file.endswith(rule.suffix):
+                if after:
+                    self._rules[index] = (rule, after - 1)
+                    continue
+                del self._rules[index]
+                raise failure(rule.code)
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "FaultFile":  # noqa: N802
+        file = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
+        self.begin("open", Path(file).name)
+        return FaultFile(self, name, flags, Path(file).name)
+
+    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
+        self.journal.add("delete", Path(filename).name)
+        super().xDelete(filename, syncdir)
+
+
+class FaultFile(apsw.VFSFile):
+    def __init__(self, vfs: FaultVfs, name: str | apsw.URIFilename | None, flags: list[int], file: str) -> None:
+        self._vfs = vfs
+        self._file = file
+        super().__init__("", name, flags)
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        self._vfs.begin("read", self._file)
+        return super().xRead(amount, offset)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        self._vfs.begin("write", self._file)
+        super().xWrite(data, offset)
+        self._vfs.journal.add("write", self._file, offset, bytes(data))
+
+    def xTruncate(self, newsize: int) -> None:  # noqa: N802
+        self._vfs.begin("truncate", self._file)
+        super().xTruncate(newsize)
+        self._vfs.journal.add("truncate", self._file, newsize)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        self._vfs.begin("sync", self._file)
+        super().xSync(flags)
+        self._vfs.journal.add("sync", self._file)
+
+
+def failure(code: int) -> apsw.Error:
+    error: apsw.Error = apsw.exception_for(code)
+    with suppress(AttributeError):
+        error.extendedresult = code
+    return error
