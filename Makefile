@@ -4,6 +4,7 @@
 
 DATA ?= ./data
 MINUTES ?= 1
+SCENARIO ?= relay
 PYTHON_VENV := .venv/bin/python
 BIN := .venv/bin
 NATIVE_SOURCES := $(shell find native -name '*.pyx' -o -name '*.pxi' -o -name '*.pxd' -o -name '*.h')
@@ -49,8 +50,8 @@ fuzz: develop    ## mutate inputs of every parser for MINUTES=n, sanitized
 	@tools/setup.sh sanitize
 	@tools/sanitized.sh -P tests/fuzz/run.py --minutes $(MINUTES)
 
-bench: develop   ## the quick benchmark
-	$(PYTHON_VENV) bench/run.py $(BENCH_ARGS)
+bench: develop .venv/.services-stamp     ## chatd beside its peers: SCENARIO=relay|durable|idle, BENCH_ARGS="--json FILE …"
+	$(PYTHON_VENV) -m bench $(SCENARIO) $(BENCH_ARGS)
 
 wire: develop    ## write the files generated from protocol/schema.toml anew
 	$(PYTHON_VENV) protocol/generate.py

@@ -1,0 +1,83 @@
+#include "observe.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static uint64_t microseconds(struct timeval time) {
+    return (uint64_t)time.tv_sec * 1000000u + (uint64_t)time.tv_usec;
+}
+
+static void read_cpu(int pid, struct process_reading *reading) {
+    char path[64];
+    char text[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (file == NULL || fgets(text, sizeof text, file) == NULL) {
+        die("process %d of the server has gone", pid);
+    }
+    fclose(file);
+    /* The name is in brackets and may hold anything; the fields after it are numbers (man 5 proc: utime is field 14). */
+    const char *after_name = strrchr(text, ')');
+    unsigned long long user_ticks, system_ticks;
+    if (after_name == NULL ||
+        sscanf(after_name + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user_ticks, &system_ticks) != 2) {
+        die("%s is not as expected", path);
+    }
+    uint64_t tick_us = 1000000u / (uint64_t)sysconf(_SC_CLK_TCK);
+    reading->user_us = user_ticks * tick_us;
+    reading->system_us = system_ticks * tick_us;
+}
+
+static void read_memory(int pid, struct process_reading *reading) {
+    char path[64];
+    char line[256];
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        die("%s cannot be read", path);
+    }
+    reading->private_bytes = 0;
+    while (fgets(line, sizeof line, file) != NULL) {
+        unsigned long long kibibytes;
+        if (sscanf(line, "Private_Clean: %llu kB", &kibibytes) == 1 ||
+            sscanf(line, "Private_Dirty: %llu kB", &kibibytes) == 1) {
+            reading->private_bytes += kibibytes * 1024u;
+        }
+    }
+    fclose(file);
+}
+
+static void read_machine(struct mark *mark) {
+    FILE *file = fopen("/proc/stat", "r");
+    unsigned long long ticks[8];
+    if (file == NULL || fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &ticks[0], &ticks[1], &ticks[2],
+                               &ticks[3], &ticks[4], &ticks[5], &ticks[6], &ticks[7]) != 8) {
+        die("/proc/stat is not as expected");
+    }
+    fclose(file);
+    mark->machine_ticks = 0;
+    for (int kind = 0; kind < 8; kind++) {
+        mark->machine_ticks += ticks[kind];
+    }
+    mark->stolen_ticks = ticks[7];
+}
+
+void observe(struct marks *marks, const char *name, const struct options *options, bool memory) {
+    if (marks->count == MARKS_MAX) {
+        die("more than %d marks", MARKS_MAX);
+    }
+    struct mark *mark = &marks->at[marks->count++];
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    mark->name = name;
+    mark->at_ns = now_ns();
+    mark->generator_us = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
+    read_machine(mark);
+    for (uint32_t process = 0; process < options->watched_count; process++) {
+        read_cpu(options->watched[process], &mark->processes[process]);
+        if (memory) {
+            read_memory(options->watched[process], &mark->processes[process]);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+"""Rows: the repeats of one server at one point become medians, with their spread and their doubts beside them."""
+
+from statistics import median
+from typing import Any
+
+from bench.generator import PERCENTILES, Measurement
+from bench.scenarios import Point
+
+GENERATOR_BUSY = 0.9
+STEAL_NOTABLE = 0.02
+SPREAD_NOTABLE = 1.25
+
+
+def rows_of(point: Point, measured: dict[str, list[Measurement]]) -> list[dict[str, Any]]:
+    """One row per server, in the order of measurement."""
+    return [_row(point, server, repeats) for server, repeats in measured.items()]
+
+
+def _row(point: Point, server: str, repeats: list[Measurement]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "server": server,
+        "work": point.label,
+        "per_s": _median(repeats, "per_s"),
+        "server_cpu_us_per_op": _median(repeats, "server_cpu_us_per_op"),
+        "latency_us": _percentiles([repeat.latency_us for repeat in repeats]),
+        "bytes_per_connection": _median(repeats, "bytes_per_connection") if point.work == "idle" else None,
+        "connect_ms": _median(repeats, "connect_ms"),
+        "generator_cpu_share": _median(repeats, "generator_cpu_share"),
+        "server_cpu_share": _median(repeats, "server_cpu_share"),
+        "process_cpu_us_per_op": _medians([repeat.process_cpu_us_per_op for repeat in repeats]),
+        "spread": {name: _spread(repeats, name) for name in ("per_s", "server_cpu_us_per_op")},
+        "counts": {name: sum(repeat.counts[name] for repeat in repeats) for name in COUNTS},
+        "faults": [fault for repeat in repeats for fault in repeat.faults],
+        "doubts": _doubts(repeats),
+        "goal": point.goal if server == "chatd" else "",
+        "histogram_us": repeats[-1].buckets,
+    }
+    delivery = _percentiles([repeat.delivery_us for repeat in repeats])
+    if delivery is not None:
+        row["delivery_us"] = delivery
+    if point.work == "idle":
+        interval_s = point.heartbeat_ms / 1000
+        row["process_bytes_per_connection"] = _medians([repeat.process_bytes_per_connection for repeat in repeats])
+        row["server_cpu_us_per_connection_second"] = row["server_cpu_us_per_op"] / interval_s
+    return row
+
+
+COUNTS = ("sent", "expected", "delivered", "answered", "refused", "lagged", "overrun", "heartbeats")
+
+
+def row_of_login(point: Point, measured: dict[str, list[Measurement]]) -> list[dict[str, Any]]:
+    """What it cost to get there: one row per server for connect, login and subscribe."""
+    return [_login_row(point, server, [repeat.login for repeat in repeats]) for server, repeats in measured.items()]
+
+
+def _login_row(point: Point, server: str, logins: list[dict[str, Any]]) -> dict[str, Any]:
+    rates = [login["per_s"] for login in logins]
+    costs = [login["server_cpu_us_per_op"] for login in logins]
+    latency = _percentiles([login["latency_us"] for login in logins])
+    return {
+        "server": server,
+        "work": f"login and subscribe, {point.shape.connection_count} connections",
+        "per_s": median(rates),
+        "server_cpu_us_per_op": median(costs),
+        "latency_us": latency,
+        "bytes_per_connection": None,
+        "connect_ms": latency["p50"] / 1000 if latency else None,
+        "generator_cpu_share": median(login["generator_cpu_share"] for login in logins),
+        "process_cpu_us_per_op": _medians([login["process_cpu_us_per_op"] for login in logins]),
+        "spread": {"per_s": [min(rates), max(rates)], "server_cpu_us_per_op": [min(costs), max(costs)]},
+        "faults": [],
+        "doubts": [],
+        "goal": "≤ 50 µs of CPU per login" if server == "chatd" else "",
+    }
+
+
+def _median(repeats: list[Measurement], name: str) -> float:
+    return float(median(getattr(repeat, name) for repeat in repeats))
+
+
+def _spread(repeats: list[Measurement], name: str) -> list[float]:
+    values = [getattr(repeat, name) for repeat in repeats]
+    return [min(values), max(values)]
+
+
+def _medians(tables: list[dict[str, float]]) -> dict[str, float]:
+    return {label: float(median(table[label] for table in tables)) for label in tables[0]}
+
+
+def _percentiles(histograms: list[dict[str, float] | None]) -> dict[str, float] | None:
+    seen = [histogram for histogram in histograms if histogram is not None]
+    if not seen:
+        return None
+    return {name: float(median(histogram[name] for histogram in seen)) for name in PERCENTILES}
+
+
+def _doubts(repeats: list[Measurement]) -> list[str]:
+    doubts = []
+    generator = max(repeat.generator_cpu_share for repeat in repeats)
+    if generator > GENERATOR_BUSY:
+        doubts.append(f"generator is the bottleneck (it used {generator:.0%} of a core)")
+    steal = max(repeat.steal_share for repeat in repeats)
+    if steal > STEAL_NOTABLE:
+        doubts.append(f"the hypervisor took {steal:.1%} of the machine")
+    low, high = _spread(repeats, "per_s")
+    if low > 0 and high / low > SPREAD_NOTABLE:
+        doubts.append(f"rate differs by {high / low:.2f}× between repeats")
+    lagged, refused, overrun = (
+        sum(repeat.counts[name] for repeat in repeats) for name in ("lagged", "refused", "overrun")
+    )
+    doubts += [f"{lagged} deliveries replaced by LAG"] if lagged else []
+    doubts += [f"{refused} sends refused for now and repeated"] if refused else []
+    doubts += [f"{overrun} messages were due while their schedule was full"] if overrun else []
+    return doubts

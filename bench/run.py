@@ -1,0 +1,122 @@
+"""Run a scenario: every point, every server, every repeat; then rows.
+
+Repeats are the outer loop and servers the inner one, so that a slow minute of the machine hits all of them and not one.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench import generator
+from bench.generator import Measurement, Order
+from bench.machine import Cores, describe
+from bench.rows import row_of_login, rows_of
+from bench.scenarios import Options, Point, Scenario
+from bench.servers import SERVERS, Server
+
+Progress = Callable[[str, str, str, float], None]  # server, point, stage, share done
+
+
+class Run:
+    def __init__(self, scenario: Scenario, options: Options, on_progress: Progress) -> None:
+        self.scenario = scenario
+        self.options = options
+        self.on_progress = on_progress
+        self.cores = Cores(shared=scenario.shared_cores)
+        self.settings: dict[str, object] = {}
+        self.measured: dict[tuple[str, str], list[Measurement]] = {}
+
+    def result(self) -> dict[str, Any]:
+        """Measure everything. The document of bench/README.md: machine, settings, rows."""
+        machine = describe()
+        generator.build()
+        points = self.scenario.points(self.options)
+        with tempfile.TemporaryDirectory(prefix="bench-plan-") as directory, self._servers() as servers:
+            for point in points:
+                self._measure_point(point, servers, Path(directory))
+        rows = [row for point in points for row in rows_of(point, self._of(point))]
+        if self.scenario.work == "idle":
+            rows += [row for point in points for row in row_of_login(point, self._of(point))]
+        settings = {
+            "scenario": self.scenario.name,
+            "cores": str(self.cores),
+            **self._common(),
+            "servers": self.settings,
+        }
+        return {"machine": machine, "settings": settings, "rows": rows}
+
+    def _of(self, point: Point) -> dict[str, list[Measurement]]:
+        return {server: found for (server, label), found in self.measured.items() if label == point.label}
+
+    def _common(self) -> dict[str, object]:
+        return {"payload_bytes": self.options.payload, "repeats": self.options.repeats, "shards": self.options.shards}
+
+    def _kinds(self) -> list[type[Server]]:
+        wanted = self.options.peers if self.options.peers is not None else self.scenario.peers
+        kinds = [SERVERS["chatd"]] if self.options.with_chatd else []
+        for kind in SERVERS.values():
+            named = kind.name in wanted or kind.peer in wanted
+            if named and self.scenario.work in kind.works and kind not in kinds:
+                kinds.append(kind)
+        return kinds
+
+    def _new(self, kind: type[Server]) -> Server:
+        server = kind(self.cores.server)
+        server.shards = self.options.shards
+        return server
+
+    @contextmanager
+    def _servers(self) -> Iterator[list[Server]]:
+        """All servers of the run, started; when every measurement wants a fresh one, only made."""
+        servers = [self._new(kind) for kind in self._kinds()]
+        self.settings = {server.name: server.settings() for server in servers}
+        if self.scenario.fresh:
+            yield servers
+            return
+        with ExitStack() as stack:
+            for server in servers:
+                self.on_progress(server.name, self.scenario.name, "start", 0)
+                stack.enter_context(server.running())
+            yield servers
+
+    def _measure_point(self, point: Point, servers: list[Server], directory: Path) -> None:
+        for _ in range(self.options.repeats):
+            for server in servers:
+                if point.only and server.name not in point.only:
+                    continue
+                if self.scenario.fresh:
+                    with self._new(type(server)).running() as fresh:
+                        self._measure(point, fresh, directory)
+                else:
+                    self._measure(point, server, directory)
+
+    def _measure(self, point: Point, server: Server, directory: Path) -> None:
+        path = directory / f"{server.name}.plan"
+        self.on_progress(server.name, point.label, "seed", 0)
+        server.plan(point.shape, path)
+        order = Order(
+            protocol=server.protocol,
+            work=point.work,
+            port=server.port,
+            plan=path,
+            processes=server.processes(),
+            window=point.window,
+            payload=self.options.payload,
+            seconds=point.seconds,
+            warm_up=point.warm_up,
+            rate=self._rate(point, server),
+            heartbeat_ms=point.heartbeat_ms,
+        )
+        taken = generator.run(
+            order, self.cores, lambda stage, done: self.on_progress(server.name, point.label, stage, done)
+        )
+        self.measured.setdefault((server.name, point.label), []).append(taken)
+
+    def _rate(self, point: Point, server: Server) -> float:
+        if not point.rate_share:
+            return 0
+        reached = self.measured[(server.name, point.of)]
+        return point.rate_share * median(measurement.per_s for measurement in reached)

@@ -1,0 +1,64 @@
+"""durable: sends that are acknowledged when they are on disk, chatd beside Redis Streams with `appendfsync always`.
+
+What a chatd acknowledgement includes and XADD does not: membership, idempotency, one sequence per conversation, and the
+way to every member's devices.
+"""
+
+from bench.scenarios.base import Options, Point, Scenario
+from bench.shapes import Shape, pairs
+
+CONVERSATIONS_PER_DEVICE = 2.5
+
+
+def points(options: Options) -> list[Point]:
+    devices = options.connections or 2000
+    window = options.window or 16
+    few = min(50, devices)
+    hot = pairs(devices, int(devices * CONVERSATIONS_PER_DEVICE), online=False)
+    online = pairs(devices, int(devices * CONVERSATIONS_PER_DEVICE), online=True)
+    full = _point(hot, window, "≥ 100,000 per s", options)
+    both = _point(online, window, "", options)
+    chosen = [full, _half(full, "p99 ≤ 5 ms", options), both, _half(both, "delivery p99 ≤ 5 ms", options)]
+    if options.connections is None and options.window is None:
+        small = pairs(few, int(few * CONVERSATIONS_PER_DEVICE), online=False)
+        chosen += [_point(small, 1, "", options), _point(small, 16, "", options)]
+    return chosen
+
+
+def _point(shape: Shape, window: int, goal: str, options: Options) -> Point:
+    # A peer has no recipients: it is measured where chatd's stay offline.
+    return Point(
+        label=f"durable, {shape.name}, {window} in flight",
+        work="durable",
+        shape=shape,
+        window=window,
+        seconds=options.seconds or 5,
+        warm_up=options.warm_up if options.warm_up is not None else 2,
+        goal=goal,
+        only=frozenset({"chatd"}) if any(shape.subscribe) else frozenset(),
+    )
+
+
+def _half(full: Point, goal: str, options: Options) -> Point:
+    return Point(
+        label=f"{full.label}, at half load",
+        work="durable",
+        shape=full.shape,
+        window=64,  # sends_in_flight_max of the protocol: the schedule decides, not the window
+        seconds=options.seconds or 5,
+        warm_up=full.warm_up,
+        of=full.label,
+        rate_share=0.5,
+        goal=goal,
+        only=full.only,
+    )
+
+
+DURABLE = Scenario(
+    name="durable",
+    title="durable sends acknowledged",
+    work="durable",
+    peers=("redis-streams",),
+    points=points,
+    shared_cores=True,
+)

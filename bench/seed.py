@@ -1,0 +1,139 @@
+"""Users, devices and conversations in a fresh chatd, through its protocol, in seconds.
+
+The server's own token key lies in its data directory, and a token for an unknown user creates that user, so a login is
+all that a user needs. Conversations are made by their first member with REQUEST. What was made is kept: a second shape
+over the same users costs only what is new. Tokens are made anew for every plan, because they live for minutes.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import msgpack
+import trio
+
+from bench.shapes import Credential, Shape, write_plan
+from chatd.wire.frame import Frame, encode, make
+from chatd.wire.framer import Framer
+from chatd.wire.schema import Credential as CredentialCode
+from chatd.wire.schema import Method, Op
+
+TOKEN_LIFETIME_S = 800
+LOGINS_AT_ONCE = 64
+STEP_TIMEOUT_S = 60
+
+
+class SeedError(Exception):
+    """The server refused something that the bench needs."""
+
+
+class Session:
+    """One login, used for requests and then closed."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.framer = Framer()
+        self.frames: list[Frame] = []
+
+    async def ask(self, *frames: Frame) -> None:
+        await self.stream.send_all(b"".join(encode(frame) for frame in frames))
+
+    async def next(self, *wanted: int) -> Frame:
+        """The next frame with one of these ops; ERROR and BYE end the seeding."""
+        while True:
+            while self.frames:
+                frame = self.frames.pop(0)
+                if frame.op in wanted:
+                    return frame
+                if frame.op in (Op.ERROR, Op.BYE):
+                    raise SeedError(f"the server answered {frame}")
+            data = await self.stream.receive_some(65_536)
+            if not data:
+                raise SeedError("the server closed the connection")
+            self.frames = list(self.framer.feed(data))
+
+
+class Seeder:
+    def __init__(self, port: int, data: Path) -> None:
+        self.port = port
+        self.key = (data / "secrets" / "jwt.key").read_text(encoding="utf-8").strip()
+        self.users: dict[int, tuple[int, int]] = {}  # number → user, device
+        self.conversations: dict[tuple[int, ...], int] = {}  # members by number → cid
+
+    def write_plan(self, shape: Shape, path: Path) -> None:
+        """Make what the shape lacks, and write its plan. SeedError when the server refuses."""
+        trio.run(self._seed, shape)
+        credentials = [
+            Credential(int(CredentialCode.JWT), self.users[number][1], "", self._token(number))
+            for number in range(shape.connection_count)
+        ]
+        with path.open("w", encoding="ascii") as file:
+            write_plan(file, shape, credentials, [self.conversations[members] for members in shape.members])
+
+    def _token(self, number: int) -> bytes:
+        now = int(time.time())
+        claims = {"iss": "chatd", "aud": "chatd", "sub": f"bench-{number}", "nbf": now, "exp": now + TOKEN_LIFETIME_S}
+        return jwt.encode(claims, self.key, algorithm="HS256", headers={"kid": "local", "typ": "JWT"}).encode()
+
+    async def _seed(self, shape: Shape) -> None:
+        missing = [number for number in range(shape.user_count) if number not in self.users]
+        await self._each(missing, self._register)
+        wanted: dict[int, list[tuple[int, ...]]] = {}
+        for members in shape.members:
+            if members not in self.conversations:
+                wanted.setdefault(members[0], []).append(members)
+        await self._each(list(wanted), lambda number: self._open(number, wanted[number]))
+
+    async def _each(self, numbers: list[int], action: Any) -> None:
+        """action(number) for all of them, LOGINS_AT_ONCE at a time."""
+        limiter = trio.CapacityLimiter(LOGINS_AT_ONCE)
+
+        async def one(number: int) -> None:
+            async with limiter:
+                with trio.fail_after(STEP_TIMEOUT_S):
+                    await action(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in numbers:
+                nursery.start_soon(one, number)
+
+    async def _login(self, number: int) -> Session:
+        session = Session(await trio.open_tcp_stream("127.0.0.1", self.port))
+        await session.ask(
+            make(Op.HELLO, major=1, features=0, frame_bytes_max=65_535, window_frames=0, window_bytes=0, agent="bench"),
+            make(
+                Op.AUTH,
+                credential=int(CredentialCode.JWT),
+                device=self.users.get(number, (0, 0))[1],
+                identity="",
+                proof=self._token(number),
+                label="bench",
+            ),
+        )
+        welcome = await session.next(Op.WELCOME)
+        self.users[number] = (welcome["user"], welcome["device"])
+        return session
+
+    async def _register(self, number: int) -> None:
+        session = await self._login(number)
+        await session.stream.aclose()
+
+    async def _open(self, number: int, wanted: list[tuple[int, ...]]) -> None:
+        session = await self._login(number)
+        async with session.stream:
+            for request, members in enumerate(wanted, 1):
+                await session.ask(self._request(request, members))
+                reply = await session.next(Op.REPLY)
+                if reply["code"]:
+                    raise SeedError(f"conversation of {len(members)} users: error {reply['code']} {reply['result']}")
+                result = reply["result"]
+                fields = msgpack.unpackb(result, strict_map_key=False) if isinstance(result, bytes) else result
+                self.conversations[members] = fields[1]
+
+    def _request(self, request: int, members: tuple[int, ...]) -> Frame:
+        users = [self.users[number][0] for number in members[1:]]
+        method, params = Method.CONVERSATION_CREATE, dict[int, object]({1: 2, 2: "bench", 3: users})
+        if len(members) == 2:
+            method, params = Method.DIRECT_OPEN, {1: users[0]}
+        return make(Op.REQUEST, id=request, method=int(method), params=msgpack.packb(params))

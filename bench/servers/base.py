@@ -1,0 +1,113 @@
+"""What every server has in common: a port, a directory, processes, and the way to start and stop them."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, Self
+
+from bench.machine import on_cores
+from bench.shapes import Credential, Shape, write_plan
+
+START_TIMEOUT_S = 15
+STOP_TIMEOUT_S = 15
+# Debian keeps daemons where not everybody's PATH leads.
+PROGRAM_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+
+
+class StartError(Exception):
+    """A server could not be started; the message says what to do."""
+
+
+class Server(ABC):
+    name: ClassVar[str]
+    peer: ClassVar[str]  # what --peers calls it, for whatever work
+    protocol: ClassVar[str]  # of the generator's adapter
+    works: ClassVar[frozenset[str]]  # of relay, durable, idle
+
+    def __init__(self, cores: set[int]) -> None:
+        self.cores = cores
+        self.shards = 1  # chatd only
+        self.port = free_port()
+        self.directory = Path()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The command line; self.directory exists, files may be written into it."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, object]:
+        """Version and what differs from the defaults, for the result."""
+
+    def processes(self) -> dict[str, int]:
+        """Label → pid of every process whose CPU time and memory are the server's."""
+        assert self.process is not None
+        return {self.name: self.process.pid}
+
+    def plan(self, shape: Shape, path: Path) -> None:
+        """Write the generator's plan. Peers need neither users nor conversations: a channel's number is its name."""
+        with path.open("w", encoding="ascii") as file:
+            write_plan(file, shape, [Credential()] * shape.connection_count, list(range(len(shape.members))))
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Started inside, gone after. StartError with the end of its log when it does not come up."""
+        self.directory = Path(tempfile.mkdtemp(prefix=f"bench-{self.name}-"))
+        log = self.directory / "log"
+        try:
+            with log.open("wb") as output, on_cores(self.cores):
+                self.process = subprocess.Popen(
+                    self.command(), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                )
+            self._wait_until_open(log)
+            yield self
+        finally:
+            self._stop()
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _wait_until_open(self, log: Path) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.02)
+        words = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise StartError(f"{self.name} does not accept connections on port {self.port}:\n{words}")
+
+    def _stop(self) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program. StartError names the Debian package that has it."""
+    found = shutil.which(name, path=PROGRAM_PATH)
+    if found is None:
+        raise StartError(f"{name} is not installed: apt-get install {package} (or leave it out with --peers)")
+    return found
+
+
+def version_of(path: str, flag: str = "--version") -> str:
+    return subprocess.run([path, flag], capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,95 @@
+"""chatd itself, as its operator would start it, with the limits lifted that a load generator meets."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from bench.machine import ROOT
+from bench.seed import Seeder
+from bench.servers.base import Server
+from bench.shapes import Shape
+
+# Rates and sizes that are meant for people's clients (security.md, limits of every frame type). Windows, queue bounds,
+# idempotency, membership and fsync stay as they are.
+LIFTED: dict[str, dict[str, object]] = {
+    "accept": {
+        "accepts_per_s": 1_000_000,
+        "preauth_connections_max": 20_000,
+        "flap_connects_per_min": 10_000,
+    },
+    "session": {
+        "frames_per_s": 10_000_000,
+        "frames_burst": 10_000_000,
+        "bytes_per_s": 10_000_000_000,
+        "bytes_burst": 10_000_000_000,
+        "sends_per_s": 10_000_000,
+        "sends_burst": 10_000_000,
+        "calls_per_s": 1_000_000,
+    },
+    "hub": {"shard_sends_max": 1_000_000, "calls_in_progress_max": 100_000},
+    "auth": {"user_logins_per_min": 1_000_000, "address_logins_per_min": 1_000_000},
+    "log": {"level": "warning"},
+}
+
+
+class Chatd(Server):
+    name = "chatd"
+    peer = "chatd"
+    protocol = "chatd"
+    works: ClassVar[frozenset[str]] = frozenset({"relay", "durable", "idle"})
+
+    def __init__(self, cores: set[int]) -> None:
+        super().__init__(cores)
+        self.seeder: Seeder | None = None
+
+    def command(self) -> list[str]:
+        configuration = self.directory / "chatd.toml"
+        sections: dict[str, dict[str, object]] = {
+            "listen": {"tcp": [f"127.0.0.1:{self.port}"]},
+            "process": {"shards": self.shards},
+            **LIFTED,
+        }
+        lines = ['data = "data"']
+        for section, values in sections.items():
+            lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+        configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return [sys.executable, "-m", "chatd", "serve", "--config", str(configuration)]
+
+    def settings(self) -> dict[str, object]:
+        return {"version": _version(), "shards": self.shards, "limits_lifted": LIFTED}
+
+    def processes(self) -> dict[str, int]:
+        """The supervisor and its workers, by role."""
+        assert self.process is not None
+        found = {"supervisor": self.process.pid}
+        for pid in _children(self.process.pid):
+            found[_label(pid, set(found))] = pid
+        return found
+
+    def plan(self, shape: Shape, path: Path) -> None:
+        if self.seeder is None:
+            self.seeder = Seeder(self.port, self.directory / "data")
+        self.seeder.write_plan(shape, path)
+
+
+def _version() -> str:
+    asked = [sys.executable, "-m", "chatd", "--version"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in listed.split()]
+
+
+def _label(pid: int, taken: set[str]) -> str:
+    """The role in the process title (`chatd: shard 0`) or in the command line (`… chatd.worker shard`)."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").split()
+    role = next((word for word in words if word in {"hub", "folder", "shard", "http", "media", "bots"}), "worker")
+    name, number = role, 0
+    while name in taken:
+        number += 1
+        name = f"{role} {number}"
+    return name
