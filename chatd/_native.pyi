@@ -1,5 +1,5 @@
 # The engine as Python sees it; compared with the compiled extension by stubtest (`make check`).
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 from typing_extensions import Buffer
 
@@ -41,7 +41,7 @@ class Ring:
     def __enter__(self) -> Ring: ...
     def __exit__(self, *args: object) -> None: ...
 
-_Interval = tuple[int, int, int, int, int, int, int]
+_Interval: TypeAlias = tuple[int, int, int, int, int, int, int]
 
 def decode_batch(
     pos: int, count: int, blob: bytes, /

@@ -169,6 +169,34 @@ class SqliteView:
         )
         return self._all(MembershipRow, sql, user, after_cid, limit, since_pos)
 
+    def membership(self, cid: int, user: int) -> list[MembershipRow]:
+        """The intervals of one user in one conversation, by time."""
+        return self._all(MembershipRow, _MEMBERSHIPS + "AND m.cid = ?3 ORDER BY m.join_seq", user, 0, cid)
+
+    def conversation_ids(self, user: int, after_cid: int) -> list[int]:
+        """All conversations the user is or was in, ascending: one walk over an index."""
+        sql = "SELECT DISTINCT cid FROM membership INDEXED BY membership_uid WHERE uid = ? AND cid > ? ORDER BY cid"
+        return [row[0] for row in self._connection.execute(sql, (user, after_cid))]
+
+    def member_count(self, cid: int) -> int:
+        sql = "SELECT count(*) FROM membership WHERE cid = ? AND leave_seq = 0"
+        return int(self._connection.execute(sql, (cid,)).get)
+
+    def conversation_counts(self, users: Iterable[int]) -> dict[int, int]:
+        """In how many conversations each of them is now; those in none are left out."""
+        wanted, found = list(users), dict[int, int]()
+        for start in range(0, len(wanted), _IDS_PER_QUERY):
+            part = wanted[start : start + _IDS_PER_QUERY]
+            marks = ",".join("?" * len(part))
+            sql = f"SELECT uid, count(*) FROM membership WHERE leave_seq = 0 AND uid IN ({marks}) GROUP BY uid"  # noqa: S608
+            found |= dict(self._connection.execute(sql, part))
+        return found
+
+    def owned_count(self, user: int) -> int:
+        """How many groups the user owns now."""
+        sql = "SELECT count(*) FROM membership WHERE uid = ? AND leave_seq = 0 AND role = 3"
+        return int(self._connection.execute(sql, (user,)).get)
+
     def events(self, cid: int, from_seq: int, to_seq: int, events_max: int, bytes_max: int) -> list[EventRow]:
         """Events from_seq .. to_seq in order, cut at events_max and before bytes_max of bodies, but at least one."""
         found: list[EventRow] = []

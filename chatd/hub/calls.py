@@ -1,0 +1,156 @@
+# Calls: frames that need the hub. The core hands each over as one upcall; each gets exactly one answer flagged done,
+# because the shard counts it as outstanding until then. Work happens in a task per call; their number is bounded, and
+# so is the rate per connection, charged before any work.
+"""From the upcall of a SYNC, PULL, SUBSCRIBE, UNSUBSCRIBE or REQUEST to the frames of its answer."""
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import trio
+
+from chatd.hub import frames, reads, sync
+from chatd.hub.frames import CallError
+from chatd.wire.schema import HEADER_BYTES, ErrorCode, Op, Topic
+
+if TYPE_CHECKING:
+    from chatd.hub.loop import Hub
+
+log = logging.getLogger(__name__)
+
+BUCKETS_MAX = 50_000
+ANSWER_RETRY_S = 0.02
+ANSWER_TIMEOUT_S = 10.0
+TOPICS_ALL = int(Topic.EPHEMERAL | Topic.RECEIPTS)
+
+
+class Call(NamedTuple):
+    """One call as the core gives it. The window and frame_bytes_max bound the answer."""
+
+    shard: int
+    handle: int
+    user: int
+    device: int
+    op: int
+    flags: int
+    window_frames: int
+    window_bytes: int
+    frame_bytes_max: int
+    features: int
+    body: bytes
+
+
+RequestHandler = Callable[[Call, int, dict[int, Any]], Awaitable[dict[int, Any]]]
+"""call, method, params → result. Raises CallError."""
+
+
+class Calls:
+    """Bounds, rates and answers. One per hub."""
+
+    def __init__(self, hub: "Hub", request: RequestHandler) -> None:
+        self._hub = hub
+        self._request = request
+        self._nursery: trio.Nursery | None = None
+        self._buckets: OrderedDict[tuple[int, bool], tuple[float, float]] = OrderedDict()
+        self.in_progress = 0
+        self.refused_count = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    def on_call(self, *fields: Any) -> None:
+        call = Call(*fields)
+        try:
+            self._charge(call)
+        except CallError as refusal:
+            self.refused_count += 1
+            self._hub.core.frames(call.shard, call.handle, self._refusal(call, refusal), True)
+            return
+        assert self._nursery is not None
+        self.in_progress += 1
+        self._nursery.start_soon(self._serve, call)
+
+    def _charge(self, call: Call) -> None:
+        settings = self._hub.settings
+        if self.in_progress >= settings.calls_in_progress_max:
+            raise CallError(ErrorCode.BUSY, "too many calls in progress; try again later", 500)
+        is_read = call.op in (Op.SYNC, Op.PULL)
+        rate = settings.pulls_per_s if is_read else settings.requests_per_s
+        burst = settings.pulls_burst if is_read else settings.requests_burst
+        if not rate:
+            return
+        now = time.monotonic()
+        tokens, since = self._buckets.pop((call.device, is_read), (float(burst), now))
+        tokens = min(burst, tokens + (now - since) * rate)
+        paid = tokens >= 1
+        self._buckets[call.device, is_read] = (tokens - 1 if paid else tokens, now)
+        if len(self._buckets) > BUCKETS_MAX:
+            self._buckets.popitem(last=False)
+        if not paid:
+            wait_ms = int((1 - tokens) / rate * 1000) + 1
+            raise CallError(ErrorCode.BUSY, f"more than {rate:g} calls a second from this device; slow down", wait_ms)
+
+    async def _serve(self, call: Call) -> None:
+        try:
+            answer = await self._answer(call)
+        except CallError as refusal:
+            answer = self._refusal(call, refusal)
+        except Exception:
+            log.exception("a call failed (op %#x, user %d); it gets INTERNAL", call.op, call.user)
+            text = "the server failed while answering this; it has been logged"
+            answer = self._refusal(call, CallError(ErrorCode.INTERNAL, text, 1000))
+        finally:
+            self.in_progress -= 1
+        with trio.move_on_after(ANSWER_TIMEOUT_S):
+            while call.shard in self._hub.shards:
+                if self._hub.core.frames(call.shard, call.handle, answer, True):
+                    return
+                await trio.sleep(ANSWER_RETRY_S)
+
+    async def _answer(self, call: Call) -> bytes:
+        match call.op:
+            case Op.SYNC:
+                return await sync.answer(self._hub, call)
+            case Op.PULL:
+                return await reads.answer(self._hub, call)
+            case Op.REQUEST:
+                request = frames.decode_request(call.body)
+                answer = frames.reply(request.id, await self._request(call, request.method, request.params))
+                if len(answer) - HEADER_BYTES > call.frame_bytes_max:
+                    text = f"the answer is over your {call.frame_bytes_max} bytes per frame; ask for a smaller page"
+                    raise CallError(ErrorCode.TOO_LARGE, text)
+                return answer
+            case Op.SUBSCRIBE:
+                return await self._subscribe(call)
+            case Op.UNSUBSCRIBE:
+                cid = frames.decode_unsubscribe(call.body)
+                self._hub.core.grant(call.shard, call.handle, cid, 0)
+                return frames.unsubscribed(cid)
+        raise CallError(ErrorCode.UNSUPPORTED, f"op {call.op:#x} is not one that the hub answers")
+
+    async def _subscribe(self, call: Call) -> bytes:
+        cid, topics = frames.decode_subscribe(call.body)
+        granted = topics & TOPICS_ALL
+        if not granted:
+            raise CallError(ErrorCode.BAD_REQUEST, "no known topic is asked for; see the table of topics")
+
+        def find() -> None:
+            if not reads.is_member(reads.intervals(self._hub.core, cid, call.user)):
+                raise reads.not_found()
+            self._hub.core.grant(call.shard, call.handle, cid, granted)
+
+        await self._hub.lookup(find)
+        return frames.subscribed(cid, granted)
+
+    def _refusal(self, call: Call, refusal: CallError) -> bytes:
+        try:
+            if call.op == Op.REQUEST:
+                return frames.reply_error(frames.first_varint(call.body), refusal)
+            ref = 0 if call.op == Op.SYNC else frames.first_varint(call.body)
+        except CallError:
+            ref = 0
+        return frames.error(call.op, ref, refusal)

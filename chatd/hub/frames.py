@@ -1,0 +1,331 @@
+"""The frames that the hub's Python side reads and writes: calls, their answers, pages of SYNC and PULL.
+
+Events on their way out never pass here but for PULL below the tail. Everything received is a peer's: decoding raises
+CallError and never trusts a length.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgpack
+
+from chatd.wire.schema import (
+    CURSOR_BYTES_MAX,
+    EXTENSION_BYTES_MAX,
+    EXTENSION_PULL_BYTE_RANGE,
+    FLAG_DELIVER_HISTORY,
+    FLAG_DELIVER_STUB,
+    FLAG_ERROR_RETRYABLE,
+    FLAG_EXT,
+    FLAG_REPLY_RETRYABLE,
+    FLAG_SYNC_PAGE_MORE,
+    HEADER_BYTES,
+    TIME_EPOCH_MS,
+    ErrorCode,
+    Op,
+)
+
+ERROR_TEXT_BYTES_MAX = 96
+RETRYABLE = frozenset(
+    {
+        ErrorCode.AUTH_BUSY,
+        ErrorCode.BUSY,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.UNAVAILABLE,
+        ErrorCode.STORE_FULL,
+        ErrorCode.INTERNAL,
+    }
+)
+VARINT_END = 1 << 63
+PARAMS_DEPTH_NOTE = "params must be one MessagePack map with integer keys, at most four levels deep"
+PARAMS_DEPTH_MAX = 4
+
+
+class CallError(Exception):
+    """A call is refused: code is an error code of the schema, text says what happened and what to do."""
+
+    def __init__(self, code: ErrorCode, text: str, retry_after_ms: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.retry_after_ms = retry_after_ms
+
+
+class SyncCall(NamedTuple):
+    cursor: bytes
+    limit: int
+
+
+class PullCall(NamedTuple):
+    cid: int
+    from_seq: int
+    to_seq: int
+    limit: int
+    byte_range: tuple[int, int] | None
+    """offset, length of the payload of event from_seq"""
+
+
+class RequestCall(NamedTuple):
+    id: int
+    method: int
+    params: dict[int, Any]
+
+
+class SyncEntry(NamedTuple):
+    cid: int
+    kind: int
+    state: int
+    head_seq: int
+    floor_seq: int
+    message_count: int
+    read_seq: int
+    read_count: int
+    last_sender: int
+    last_ts_ms: int
+    last_kind: int
+    last_preview: bytes
+
+
+# ---------------------------------------------------------------- reading
+
+
+class _Body:
+    """A checked walk over the body of one frame."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    def varint(self) -> int:
+        value = shift = 0
+        for at in range(self._at, min(self._at + 9, len(self._body))):
+            byte = self._body[at]
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                if byte == 0 and shift > 7:
+                    break
+                self._at = at + 1
+                return value
+        raise CallError(ErrorCode.BAD_REQUEST, f"no canonical varint at byte {self._at} of the frame")
+
+    def take(self, length: int) -> bytes:
+        if length > len(self._body) - self._at:
+            raise CallError(ErrorCode.BAD_REQUEST, f"{length} bytes announced, {len(self._body) - self._at} are there")
+        self._at += length
+        return self._body[self._at - length : self._at]
+
+    def rest(self) -> bytes:
+        return self.take(len(self._body) - self._at)
+
+    def end(self) -> None:
+        if self._at != len(self._body):
+            raise CallError(ErrorCode.BAD_REQUEST, f"{len(self._body) - self._at} bytes too many in the frame")
+
+
+def decode_sync(body: bytes) -> SyncCall:
+    reader = _Body(body)
+    cursor = reader.take(reader.varint())
+    call = SyncCall(cursor, reader.varint())
+    reader.end()
+    if len(cursor) > CURSOR_BYTES_MAX:
+        raise CallError(ErrorCode.BAD_REQUEST, f"a cursor has at most {CURSOR_BYTES_MAX} bytes")
+    return call
+
+
+def decode_pull(body: bytes, flags: int) -> PullCall:
+    reader = _Body(body)
+    cid, from_seq, to_seq, limit = reader.varint(), reader.varint(), reader.varint(), reader.varint()
+    byte_range = None
+    if flags & FLAG_EXT:
+        byte_range = _decode_byte_range(reader)
+    reader.end()
+    return PullCall(cid, from_seq, to_seq, limit, byte_range)
+
+
+def _decode_byte_range(reader: _Body) -> tuple[int, int] | None:
+    length = reader.varint()
+    if length > EXTENSION_BYTES_MAX:
+        raise CallError(ErrorCode.BAD_REQUEST, f"an extension block has at most {EXTENSION_BYTES_MAX} bytes")
+    block = _Body(reader.take(length))
+    found = None
+    while block._at < length:
+        tag = block.varint()
+        content = _Body(block.take(block.varint()))
+        if tag == EXTENSION_PULL_BYTE_RANGE:
+            found = (content.varint(), content.varint())
+            content.end()
+        elif tag & 1:
+            raise CallError(ErrorCode.UNSUPPORTED, f"extension {tag} of PULL is unknown here; leave it out")
+    return found
+
+
+def decode_subscribe(body: bytes) -> tuple[int, int]:
+    """cid, topics"""
+    reader = _Body(body)
+    cid, topics = reader.varint(), reader.varint()
+    reader.end()
+    return cid, topics
+
+
+def decode_unsubscribe(body: bytes) -> int:
+    reader = _Body(body)
+    cid = reader.varint()
+    reader.end()
+    return cid
+
+
+def first_varint(body: bytes) -> int:
+    """What an error refers to: the id of a REQUEST, the cid of the others, however broken the rest is."""
+    return _Body(body).varint()
+
+
+def decode_request(body: bytes) -> RequestCall:
+    reader = _Body(body)
+    request, method = reader.varint(), reader.varint()
+    packed = reader.rest()
+    try:
+        params = msgpack.unpackb(packed, strict_map_key=False, max_ext_len=0)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise CallError(ErrorCode.BAD_REQUEST, PARAMS_DEPTH_NOTE) from error
+    if not isinstance(params, dict) or not all(type(key) is int for key in params) or _depth(params) > PARAMS_DEPTH_MAX:
+        raise CallError(ErrorCode.BAD_REQUEST, PARAMS_DEPTH_NOTE)
+    return RequestCall(request, method, params)
+
+
+def _depth(value: Any, level: int = 0) -> int:
+    if level > PARAMS_DEPTH_MAX or not isinstance(value, dict | list):
+        return level
+    children = value.values() if isinstance(value, dict) else value
+    return max((_depth(child, level + 1) for child in children), default=level + 1)
+
+
+def parse_events(frames: bytes) -> list[tuple[int, int, int, int, bytes]]:
+    """seq, sender, ts_ms, kind, payload of each DELIVER frame that the tail gave, stubs left out."""
+    found = []
+    at = 0
+    while at < len(frames):
+        length = int.from_bytes(frames[at : at + 2], "big")
+        flags = frames[at + 3]
+        body = _Body(frames[at + HEADER_BYTES : at + HEADER_BYTES + length])
+        at += HEADER_BYTES + length
+        body.varint()
+        seq, sender = body.varint(), body.varint()
+        ts_ms = int.from_bytes(body.take(5), "big") + TIME_EPOCH_MS
+        kind = body.varint()
+        if not flags & FLAG_DELIVER_STUB:
+            found.append((seq, sender, ts_ms, kind, body.rest()))
+    return found
+
+
+# ---------------------------------------------------------------- writing
+
+
+def varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    assert value < VARINT_END, value
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def time40(ts_ms: int) -> bytes:
+    return max(0, ts_ms - TIME_EPOCH_MS).to_bytes(5, "big")
+
+
+def text_of(text: str, bytes_max: int) -> bytes:
+    """A varint length and UTF-8, cut at a character."""
+    cut = text.encode()[:bytes_max].decode(errors="ignore").encode()
+    return varint(len(cut)) + cut
+
+
+def frame(op: int, flags: int, body: bytes) -> bytes:
+    return len(body).to_bytes(2, "big") + bytes((op, flags)) + body
+
+
+def error(op: int, ref: int, refusal: CallError) -> bytes:
+    flags = FLAG_ERROR_RETRYABLE if refusal.code in RETRYABLE else 0
+    body = refusal.code.to_bytes(2, "big") + bytes((op,)) + varint(ref) + varint(refusal.retry_after_ms)
+    return frame(Op.ERROR, flags, body + text_of(refusal.text, ERROR_TEXT_BYTES_MAX))
+
+
+def reply(request: int, result: dict[int, Any]) -> bytes:
+    packed: bytes = msgpack.packb(result)
+    return frame_or_raise(Op.REPLY, 0, varint(request) + b"\0\0\0" + packed)
+
+
+def reply_error(request: int, refusal: CallError) -> bytes:
+    flags = FLAG_REPLY_RETRYABLE if refusal.code in RETRYABLE else 0
+    head = varint(request) + refusal.code.to_bytes(2, "big") + varint(refusal.retry_after_ms)
+    return frame(Op.REPLY, flags, head + msgpack.packb({1: refusal.text}))
+
+
+def frame_or_raise(op: int, flags: int, body: bytes) -> bytes:
+    if len(body) > 0xFFFF:
+        raise CallError(ErrorCode.TOO_LARGE, f"the answer has {len(body)} bytes, a frame takes 65535; ask for less")
+    return frame(op, flags, body)
+
+
+def deliver_history(
+    cid: int, seq: int, ts_ms: int, sender: int, kind: int, payload: bytes, frame_bytes_max: int
+) -> bytes:
+    """DELIVER flagged HISTORY; a stub where the event is over what this client can receive."""
+    head = varint(cid) + varint(seq) + varint(sender) + time40(ts_ms) + varint(kind)
+    if len(head) + len(payload) > frame_bytes_max:
+        return frame(Op.DELIVER, FLAG_DELIVER_HISTORY | FLAG_DELIVER_STUB, head + varint(len(payload)))
+    return frame(Op.DELIVER, FLAG_DELIVER_HISTORY, head + payload)
+
+
+def pull_end(cid: int, next_seq: int, head_seq: int, floor_seq: int) -> bytes:
+    return frame(Op.PULL_END, 0, varint(cid) + varint(next_seq) + varint(head_seq) + varint(floor_seq))
+
+
+def chunks(
+    cid: int, seq: int, payload: bytes, offset: int, length: int, frame_bytes_max: int, count_max: int
+) -> tuple[bytes, int]:
+    """CHUNK frames of payload[offset:offset+length], at most count_max of them, and the offset they reach."""
+    out: list[bytes] = []
+    end = min(len(payload), offset + length)
+    while offset < end and len(out) < count_max:
+        head = varint(cid) + varint(seq) + varint(offset) + varint(len(payload))
+        data = payload[offset : min(end, offset + frame_bytes_max - len(head))]
+        out.append(frame(Op.CHUNK, 0, head + data))
+        offset += len(data)
+    if not out:
+        head = varint(cid) + varint(seq) + varint(min(offset, len(payload))) + varint(len(payload))
+        out.append(frame(Op.CHUNK, 0, head))
+    return b"".join(out), offset
+
+
+def sync_entry(entry: SyncEntry) -> bytes:
+    numbers = (entry.head_seq, entry.floor_seq, entry.message_count, entry.read_seq, entry.read_count)
+    return b"".join(
+        (
+            varint(entry.cid),
+            bytes((entry.kind, entry.state)),
+            *map(varint, numbers),
+            varint(entry.last_sender),
+            time40(entry.last_ts_ms),
+            varint(entry.last_kind),
+            varint(len(entry.last_preview)),
+            entry.last_preview,
+        )
+    )
+
+
+def sync_page(cursor: bytes, entries: Iterable[bytes], more: bool) -> bytes:
+    encoded = list(entries)
+    body = varint(len(cursor)) + cursor + varint(len(encoded)) + b"".join(encoded)
+    return frame(Op.SYNC_PAGE, FLAG_SYNC_PAGE_MORE if more else 0, body)
+
+
+def subscribed(cid: int, topics: int) -> bytes:
+    return frame(Op.SUBSCRIBE, 0, varint(cid) + varint(topics))
+
+
+def unsubscribed(cid: int) -> bytes:
+    return frame(Op.UNSUBSCRIBE, 0, varint(cid))

@@ -1,0 +1,234 @@
+# Loading: what the core or a method does not hold in memory comes from the main database.
+# Requests of one moment are read together: one thread hop and one read transaction for up to 256 of them, so that a
+# thousand devices coming back cost four hops. What a snapshot does not hold yet is merged in by whoever is asked:
+# - rows: Rows refuses a snapshot older than its floor, and prefers its own unfolded rows.
+# - conversations and devices: the core never evicts one that has a record beyond the folded position, so a snapshot
+#   taken after it asked is complete; and after a restart it merges what replay brought (docs/internals/hub.md).
+# - an old cseq that the database does not know may lie in a batch not folded yet. Memory of the newest 128 cseqs per
+#   device does not reach it, so the answer "not found" waits until the fold has passed the position of the question.
+# Price: such a retry of a very old cseq waits for the folder, normally well below a second.
+"""Reads of the main database on behalf of the core and of methods, batched, in threads."""
+
+import logging
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import trio
+
+from chatd.errors import StorageError
+from chatd.hub.core import Core
+from chatd.hub.frames import CallError
+from chatd.hub.rows import Name, RequestKeyRow, Rows
+from chatd.storage.interface import ConversationRow, DeviceRow, MemberRow, Reader, View
+from chatd.wire.schema import ErrorCode
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+JOBS_PER_READ_MAX = 256
+JOBS_WAITING_MAX = 100_000
+READ_RETRY_S = 0.1
+LOAD_TIMEOUT_S = 5.0
+NOBODY_EPOCH = (1 << 63) - 1
+"""Token epoch of a user that does not exist: every token is older."""
+
+
+class Job(NamedTuple):
+    """kind: a name of _READS."""
+
+    kind: str
+    key: Hashable
+
+
+class Question(NamedTuple):
+    """Was (device, cseq) ever stored? asked_pos: everything it can depend on is at or below this position."""
+
+    device: int
+    cseq: int
+    asked_pos: int
+
+
+class Loader:
+    """Jobs wait in order of arrival; two workers take them in batches. One-off reads have a limiter of their own."""
+
+    def __init__(self, core: Core, reader: Reader, rows: Rows) -> None:
+        self._core = core
+        self._reader = reader
+        self._rows = rows
+        self._waiting: dict[Job, trio.Event] = {}
+        self._reading: dict[Job, trio.Event] = {}
+        self._until_folded: dict[Job, trio.Event] = {}
+        self._arrival = trio.Event()
+        self._job_limiter = trio.CapacityLimiter(1)
+        self._page_limiter = trio.CapacityLimiter(1)
+        self.folded_pos = 0
+
+    # ------------------------------------------------------------ what others call
+
+    def want(self, kind: str, key: Hashable) -> trio.Event:
+        """Ask without waiting; the event is set when the answer has been given to the core or to Rows."""
+        job = Job(kind, key)
+        event = self._waiting.get(job) or self._reading.get(job) or self._until_folded.get(job)
+        if event is None:
+            if len(self._waiting) + len(self._until_folded) >= JOBS_WAITING_MAX:
+                raise CallError(ErrorCode.BUSY, "too many reads of the database wait; try again later", 1000)
+            event = self._waiting[job] = trio.Event()
+            self._arrival.set()
+        return event
+
+    async def load(self, kind: str, keys: Iterable[Hashable]) -> None:
+        """Wait until all keys have been looked up. CallError UNAVAILABLE after 5 s."""
+        with trio.move_on_after(LOAD_TIMEOUT_S) as scope:
+            for event in [self.want(kind, key) for key in keys]:
+                await event.wait()
+        if scope.cancelled_caught:
+            raise CallError(ErrorCode.UNAVAILABLE, "the database did not answer in time; try again later", 1000)
+
+    async def read(self, function: Callable[[View], Answer]) -> Answer:
+        """Run one read of a page in a thread, in one transaction. CallError UNAVAILABLE when the store fails."""
+
+        def in_thread() -> Answer:
+            with self._reader.view() as view:
+                return function(view)
+
+        try:
+            return await trio.to_thread.run_sync(in_thread, limiter=self._page_limiter)
+        except StorageError as error:
+            log.exception("a read of the main database failed")
+            raise CallError(ErrorCode.UNAVAILABLE, "the database could not be read; try again later", 1000) from error
+
+    def folded(self, folded_pos: int) -> None:
+        """The folder has committed: questions that waited for it may be answered now."""
+        self.folded_pos = folded_pos
+        ready = [job for job in self._until_folded if _asked_pos(job) <= folded_pos]
+        for job in ready:
+            self._waiting[job] = self._until_folded.pop(job)
+        if ready:
+            self._arrival.set()
+
+    def close(self) -> None:
+        """Close the reader's connections. After run() has ended."""
+        self._reader.close()
+
+    # ------------------------------------------------------------ the worker
+
+    async def run(self) -> None:
+        while True:
+            if not self._waiting:
+                self._arrival = trio.Event()
+                await self._arrival.wait()
+            jobs = list(self._waiting)[:JOBS_PER_READ_MAX]
+            for job in jobs:
+                self._reading[job] = self._waiting.pop(job)
+            try:
+                answers = await trio.to_thread.run_sync(self._read_all, jobs, limiter=self._job_limiter)
+            except StorageError:
+                log.exception("reading for %d jobs failed; trying again in %d ms", len(jobs), READ_RETRY_S * 1000)
+                self._waiting = {job: self._reading.pop(job) for job in jobs} | self._waiting
+                await trio.sleep(READ_RETRY_S)
+                continue
+            self._apply_all(*answers)
+
+    def _read_all(self, jobs: list[Job]) -> tuple[int, list[tuple[Job, Any]]]:
+        """In a thread."""
+        with self._reader.view() as view:
+            return view.folded_pos, [(job, _READS[job.kind](view, job.key)) for job in jobs]
+
+    def _apply_all(self, folded_pos: int, answers: list[tuple[Job, Any]]) -> None:
+        for job, answer in answers:
+            event = self._reading.pop(job)
+            if getattr(self, f"_apply_{job.kind}")(folded_pos, job.key, answer):
+                event.set()
+            elif job.kind == "idempotency" and folded_pos < _asked_pos(job) and self.folded_pos < _asked_pos(job):
+                self._until_folded[job] = event
+            else:
+                self._waiting[job] = event
+
+    # Each returns False when the snapshot was too old to answer.
+
+    def _apply_row(self, folded_pos: int, name: Name, row: Any) -> bool:
+        return self._rows.loaded(folded_pos, name, row)
+
+    def _apply_user(self, folded_pos: int, user: int, row: Any) -> bool:
+        if not self._rows.loaded(folded_pos, Name("user", user), row):
+            return False
+        newest = self._rows.find("user", user)
+        if newest is None:
+            self._core.put_user(user, NOBODY_EPOCH, 0)
+        else:
+            self._core.put_user(user, newest.token_epoch, newest.flags)
+        return True
+
+    def _apply_device(self, folded_pos: int, device: int, row: DeviceRow | None) -> bool:
+        if not self._rows.loaded(folded_pos, Name("device", device), row):
+            return False
+        newest = self._rows.find("device", device)
+        if newest is None:
+            self._core.no_device(device)
+        else:
+            cseq_max = 0 if row is None else row.cseq_max
+            self._core.put_device(device, newest.uid, cseq_max, newest.flags)
+        return True
+
+    def _apply_conversation(
+        self, folded_pos: int, cid: int, found: tuple[ConversationRow | None, list[MemberRow]]
+    ) -> bool:
+        row, members = found
+        if not self._rows.loaded(folded_pos, Name("conversation", cid), row):
+            return False
+        newest = self._rows.find("conversation", cid)
+        if newest is None:
+            self._core.no_conversation(cid)
+            return True
+        heads = (0, 0, 0, 0) if row is None else (row.head_seq, row.message_count, row.last_ts, row.changed_pos)
+        self._core.put_conversation(cid, newest.kind, newest.flags, *heads, list(members))
+        return True
+
+    def _apply_idempotency(self, folded_pos: int, question: Question, stored: Any) -> bool:
+        if stored is None and folded_pos < question.asked_pos:
+            return False
+        answer = (False, 0, 0, 0, 0) if stored is None else (True, *stored)
+        self._core.answer_idempotency(question.device, question.cseq, *answer)
+        return True
+
+    def _apply_read_count(self, folded_pos: int, question: tuple[int, int, int], read_count: int) -> bool:
+        cid, user, read_seq = question
+        self._core.put_read_count(cid, user, read_seq, read_count)
+        return True
+
+
+def _asked_pos(job: Job) -> int:
+    question = job.key
+    return question.asked_pos if isinstance(question, Question) else 0
+
+
+# ---------------------------------------------------------------- what each kind reads; all of these run in a thread
+
+
+def _read_row(view: View, name: Name) -> Any:
+    return _ROW_READS[name.table, name.unique](view, name.value)
+
+
+def _read_request_key(view: View, value: tuple[int, bytes]) -> RequestKeyRow | None:
+    result = view.request_result(*value)
+    return None if result is None else RequestKeyRow(*value, result, 0)
+
+
+_ROW_READS: dict[tuple[str, bool], Callable[[View, Any], Any]] = {
+    ("user", False): lambda view, value: view.user(value),
+    ("user", True): lambda view, value: view.user_by_name(value),
+    ("device", False): lambda view, value: view.device(value),
+    ("api_key", False): lambda view, value: view.api_key(value),
+    ("conversation", False): lambda view, value: view.conversation(value),
+    ("conversation", True): lambda view, value: view.direct_conversation(value),
+    ("request_key", False): _read_request_key,
+}
+
+_READS: dict[str, Callable[[View, Any], Any]] = {
+    "row": _read_row,
+    "user": lambda view, user: view.user(user),
+    "device": lambda view, device: view.device(device),
+    "conversation": lambda view, cid: (view.conversation(cid), view.members(cid)),
+    "read_count": lambda view, question: view.message_count_at(question[0], question[2]),
+    "idempotency": lambda view, question: view.stored_send(question.device, question.cseq),
+}

@@ -1,0 +1,198 @@
+# The loop: poll the core, run handlers, commit, publish, sleep.
+# Everything between poll and publish is synchronous and on one thread; tasks (reads, methods, RPC) run only while the
+# loop yields, and then nothing is staged. While traffic flows the loop does not sleep at all: it yields once and polls
+# again. A lone wake-up through trio costs 10-60 us, a re-poll hides it, and the batch grows by itself under load.
+"""The hub's one loop and the tasks around it."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterable, Callable
+from typing import Any, NoReturn
+
+import trio
+
+from chatd.hub.calls import Calls, RequestHandler
+from chatd.hub.commit import Committer, abort_process
+from chatd.hub.core import Core
+from chatd.hub.frames import CallError
+from chatd.hub.loading import Loader, Question
+from chatd.hub.memberships import Memberships
+from chatd.hub.recovery import FreeGate, recover
+from chatd.hub.rows import MissingConversation, MissingRows, Rows
+from chatd.hub.rpc import Rpc, RpcMethod
+from chatd.hub.settings import HubSettings
+from chatd.storage.interface import Store
+from chatd.wire.schema import ErrorCode
+
+log = logging.getLogger(__name__)
+
+SLEEP_MAX_S = 1.0
+LOADS_PER_CHANGE_MAX = 8
+REVOCATIONS_REMEMBERED = 10_000
+
+Command = tuple[Any, ...]
+"""("link", shard, epoch, ring_in, ring_out), ("unlink", shard), ("folded", pos) or ("stop",); others are not for a
+hub."""
+
+
+class Hub:
+    """Everything the hub's Python side owns, for the services to use."""
+
+    def __init__(
+        self,
+        core: Core,
+        store: Store,
+        settings: HubSettings,
+        request: RequestHandler,
+        rpc_methods: dict[str, RpcMethod],
+        abort: Callable[[str], NoReturn] = abort_process,
+        on_link_lost: Callable[[int], None] = lambda shard: None,
+    ) -> None:
+        """on_link_lost: told when the ring of a shard turns out corrupt and the supervisor has to make a new link."""
+        self.core = core
+        self._report_lost = on_link_lost
+        self.store = store
+        self.settings = settings
+        self.shards: set[int] = set()
+        self.revoked: deque[tuple[int, int]] = deque(maxlen=REVOCATIONS_REMEMBERED)
+        """(user, token epoch) of this hub's lifetime, for shards."""
+        self.started_ms = time.time_ns() // 1_000_000
+        self.rows = Rows(core, store.highest_ids())
+        self.memberships = Memberships(core)
+        self.loader = Loader(core, store.reader(), self.rows)
+        self.committer = Committer(core, store, self.rows, self.memberships, settings, abort)
+        self.committer.wake = self.wake
+        self.calls = Calls(self, request)
+        self.rpc = Rpc(self, rpc_methods)
+        self._free_gate = FreeGate(core)
+        self._sleep: trio.CancelScope | None = None
+        self._handlers: dict[str, Callable[..., None]] = {
+            "need_conversation": lambda cid: self._want("conversation", cid),
+            "need_user": lambda user: self._want("user", user),
+            "need_device": lambda device: self._want("device", device),
+            "need_read_count": lambda *question: self._want("read_count", question),
+            "need_idempotency": lambda device, cseq: self._want(
+                "idempotency", Question(device, cseq, core.committed_pos)
+            ),
+            "call": self.calls.on_call,
+            "rpc": self.rpc.on_rpc,
+            "attached": self._free_gate.on_attached,
+            "closed": lambda *_: None,
+            "link_lost": self._on_link_lost,
+        }
+
+    # ------------------------------------------------------------ for services and reads
+
+    async def change(self, apply: Callable[[], Any], *, urgent: bool = False) -> Any:
+        """Committer.turn; what apply finds missing is loaded and apply runs again."""
+
+        async def take_turn() -> Any:
+            return await self.committer.turn(apply, urgent=urgent)
+
+        return await self._with_loads(take_turn)
+
+    async def lookup(self, find: Callable[[], Any]) -> Any:
+        """The result of find, a synchronous function over rows and core that stages nothing, with what it misses
+        loaded."""
+
+        async def look() -> Any:
+            return find()
+
+        return await self._with_loads(look)
+
+    async def _with_loads(self, attempt: Callable[[], Any]) -> Any:
+        for _ in range(LOADS_PER_CHANGE_MAX):
+            try:
+                return await attempt()
+            except MissingRows as missing:
+                await self.loader.load("row", missing.names)
+            except MissingConversation as missing:
+                await self.loader.load("conversation", [missing.cid])
+                if self.core.conversation(missing.cid) is None and self.rows.find("conversation", missing.cid) is None:
+                    raise CallError(ErrorCode.NOT_FOUND, "no such conversation for you") from None
+        raise CallError(ErrorCode.BUSY, "what this needs does not stay in memory; try again later", 1000)
+
+    def wake(self) -> None:
+        """End the loop's sleep: there is a turn to take."""
+        if self._sleep is not None:
+            self._sleep.cancel()
+
+    # ------------------------------------------------------------ the loop
+
+    async def run(
+        self, commands: AsyncIterable[Command], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Recover, then serve until ("stop",). started() is called when links are taken."""
+        recover(self)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.loader.run)
+            await nursery.start(self.calls.run)
+            await nursery.start(self.rpc.run)
+            nursery.start_soon(self._serve)
+            task_status.started()
+            await self._obey(commands)
+            nursery.cancel_scope.cancel()
+        # Whatever was polled has been committed by the same turn of the loop; nothing staged is left behind.
+
+    async def _serve(self) -> None:
+        core, committer = self.core, self.committer
+        while True:
+            upcalls = core.poll(time.time_ns() // 1_000_000)
+            for name, *fields in upcalls:
+                self._handlers[name](*fields)
+            busy = bool(upcalls) or core.staged_count > 0 or committer.has_turns
+            committer.run()
+            if busy:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        timeout_ms = self.core.timeout_ms()
+        if timeout_ms == 0:
+            await trio.lowlevel.checkpoint()
+            return
+        seconds = SLEEP_MAX_S if timeout_ms < 0 else min(SLEEP_MAX_S, timeout_ms / 1000)
+        with trio.move_on_after(seconds) as self._sleep:
+            await trio.lowlevel.wait_readable(self.core.fileno())
+        self._sleep = None
+
+    async def _obey(self, commands: AsyncIterable[Command]) -> None:
+        async for command in commands:
+            match command:
+                case ("link", shard, epoch, ring_in, ring_out):
+                    self.shards.add(shard)
+                    self.core.link(shard, epoch, ring_in, ring_out)
+                    self._free_gate.on_linked(shard)
+                    self.wake()
+                case ("unlink", shard):
+                    self.shards.discard(shard)
+                    self._free_gate.on_unlinked(shard)
+                    self.core.unlink(shard)
+                case ("folded", pos):
+                    self.on_folded(pos)
+                case ("stop",):
+                    return
+
+    def on_folded(self, folded_pos: int) -> None:
+        """The folder has committed up to here: overlays and tail may let go."""
+        self.rows.folded(folded_pos)
+        self.memberships.folded(folded_pos)
+        self.loader.folded(folded_pos)
+        self._free_gate.on_folded(folded_pos)
+
+    # ------------------------------------------------------------ upcalls
+
+    def _want(self, kind: str, key: Any) -> None:
+        try:
+            self.loader.want(kind, key)
+        except CallError:
+            log.warning("no room to load %s %s for the core; what waits for it will time out there", kind, key)
+
+    def _on_link_lost(self, shard: int) -> None:
+        log.error("the link to shard %d is corrupt; it is dropped until the supervisor makes a new one", shard)
+        self.shards.discard(shard)
+        self._free_gate.on_unlinked(shard)
+        self.core.unlink(shard)
+        self._report_lost(shard)

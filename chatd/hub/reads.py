@@ -1,0 +1,202 @@
+# PULL: events of one conversation, as far as this user may read them. Newest events are in the core's tail, older
+# ones in the main database, and the tail lets go of an event only when the database has it. So a page is cut at the
+# tail's floor: below it a reader thread, above it the tail. While the thread reads, the floor may rise; the walk then
+# simply asks the database again. What a user may read are the seqs of the intervals of membership; a page never
+# leaves them, and the intervals are looked at again after every read in a thread: a removal that was acknowledged
+# meanwhile counts. A user without any interval gets the same bytes as for a conversation that does not exist.
+"""Entitlement and the answer to PULL."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from chatd.hub import frames
+from chatd.hub.core import Core, Interval
+from chatd.hub.frames import CallError, PullCall
+from chatd.hub.rows import MissingConversation
+from chatd.storage.interface import View
+from chatd.wire.schema import BODY_BYTES_MAX, PULL_BYTES_MAX, PULL_EVENTS_MAX, ErrorCode, Feature
+
+if TYPE_CHECKING:
+    from chatd.hub.calls import Call
+    from chatd.hub.loop import Hub
+
+CHUNKS_PER_PULL_MAX = 64
+DATABASE_READS_PER_PULL_MAX = 64
+
+
+class UnknownConversation(CallError):
+    """Absent and foreign look the same."""
+
+
+def not_found() -> CallError:
+    return UnknownConversation(ErrorCode.NOT_FOUND, "no such conversation for you")
+
+
+def intervals(core: Core, cid: int, user: int) -> list[Interval]:
+    """The user's intervals of membership, oldest first. NOT_FOUND when there are none."""
+    found = core.intervals(cid, user)
+    if found is None:
+        raise MissingConversation(cid)
+    if not found:
+        raise not_found()
+    return found
+
+
+def is_member(found: list[Interval]) -> bool:
+    return found[-1][3] == 0
+
+
+class Readable(NamedTuple):
+    """What one user may read: floor..head, in spans of inclusive seqs."""
+
+    head_seq: int
+    floor_seq: int
+    spans: list[tuple[int, int]]
+
+
+def readable(core: Core, cid: int, user: int) -> Readable:
+    found = intervals(core, cid, user)
+    state = core.conversation(cid)
+    if state is None:
+        raise MissingConversation(cid)
+    spans = [(join, leave or state[2]) for _, _, join, leave, *_ in found]
+    return Readable(max(end for _, end in spans), min(start for start, _ in spans), spans)
+
+
+async def answer(hub: "Hub", call: "Call") -> bytes:
+    """The frames of a PULL: DELIVERs flagged HISTORY or CHUNKs, then PULL_END."""
+    pull = frames.decode_pull(call.body, call.flags)
+    if pull.byte_range is not None:
+        return await _chunks(hub, call, pull)
+    events_max = min(pull.limit or PULL_EVENTS_MAX, PULL_EVENTS_MAX, call.window_frames)
+    walk = _Walk(hub, call, pull.cid, events_max, min(PULL_BYTES_MAX, call.window_bytes))
+    return await walk.run(pull.from_seq, pull.to_seq)
+
+
+class _Walk:
+    """One page: ascending over what the user may read, tail and database."""
+
+    def __init__(self, hub: "Hub", call: "Call", cid: int, events_max: int, bytes_max: int) -> None:
+        self._hub = hub
+        self._call = call
+        self._cid = cid
+        self._events_left = events_max
+        self._bytes_left = bytes_max
+        self._out: list[bytes] = []
+
+    async def run(self, from_seq: int, to_seq: int) -> bytes:
+        core = self._hub.core
+        seq = max(1, from_seq)
+        for reads_left in range(DATABASE_READS_PER_PULL_MAX, -1, -1):
+            may = await self._hub.lookup(lambda: readable(core, self._cid, self._call.user))
+            span = _span_at(may, seq, to_seq)
+            if span is None:
+                return self._end(0, may)
+            seq, end = span
+            if self._events_left <= 0 or self._bytes_left <= 0 or not reads_left:
+                return self._end(seq, may)
+            floor = self._tail_floor()
+            if floor <= seq:
+                seq = self._from_tail(seq, end)
+            else:
+                seq = await self._from_database(seq, min(end, floor - 1))
+        raise AssertionError("the last round returns")
+
+    def _tail_floor(self) -> int:
+        state = self._hub.core.conversation(self._cid)
+        return 1 << 62 if state is None else self._hub.core.tail_floor(self._cid, state[2])
+
+    def _end(self, next_seq: int, may: Readable) -> bytes:
+        # Someone removed while a thread was reading must not get what came after the removal: it is cut by `may`, which
+        # is never older than the last read, and everything in `_out` was within an earlier, not larger, `may`.
+        self._out.append(frames.pull_end(self._cid, next_seq, may.head_seq, may.floor_seq))
+        return b"".join(self._out)
+
+    def _from_tail(self, seq: int, end: int) -> int:
+        """The next seq. No await: what it reads is what `may` was made of."""
+        call = self._call
+        found, next_seq = self._hub.core.tail_events(
+            self._cid,
+            seq,
+            end,
+            self._events_left,
+            self._bytes_left,
+            call.frame_bytes_max,
+            call.user,
+            bool(call.features & Feature.LITE),
+        )
+        self._add(found, (next_seq or end + 1) - seq)
+        return next_seq or end + 1
+
+    async def _from_database(self, seq: int, end: int) -> int:
+        call, cid = self._call, self._cid
+        events_max, bytes_max = self._events_left, self._bytes_left
+
+        def read(view: View) -> tuple[bytes, int, int]:
+            rows = view.events(cid, seq, end, events_max, bytes_max)
+            encoded = [
+                frames.deliver_history(cid, row.seq, row.ts_ms, row.sender, row.kind, row.body, call.frame_bytes_max)
+                for row in rows
+            ]
+            return b"".join(encoded), len(rows), rows[-1].seq + 1 if rows else seq
+
+        found, count, next_seq = await self._hub.loader.read(read)
+        self._add(found, count)
+        return next_seq
+
+    def _add(self, found: bytes, count: int) -> None:
+        self._out.append(found)
+        self._events_left -= count
+        self._bytes_left -= len(found)
+
+
+def _span_at(may: Readable, seq: int, to_seq: int) -> tuple[int, int] | None:
+    """The readable part at or after seq, up to to_seq (0: head)."""
+    last = min(to_seq, may.head_seq) if to_seq else may.head_seq
+    for start, end in may.spans:
+        first = max(seq, start)
+        if first <= min(end, last):
+            return first, min(end, last)
+    return None
+
+
+# ---------------------------------------------------------------- single events
+
+
+async def _chunks(hub: "Hub", call: "Call", pull: PullCall) -> bytes:
+    """A byte range of one event: CHUNK frames that fit the client, then PULL_END.
+
+    Its next_seq is 0, or the event's own seq when the range had to be cut and the client has to ask for the rest.
+    """
+    assert pull.byte_range is not None
+    offset, length = pull.byte_range
+    may = await hub.lookup(lambda: readable(hub.core, pull.cid, call.user))
+    if _span_at(may, pull.from_seq, pull.from_seq) is None:
+        raise not_found()
+    payload = await _payload(hub, pull.cid, pull.from_seq)
+    may = await hub.lookup(lambda: readable(hub.core, pull.cid, call.user))
+    if payload is None or _span_at(may, pull.from_seq, pull.from_seq) is None:
+        raise not_found()
+    end = len(payload) if length == 0 else min(len(payload), offset + length)
+    found, reached = frames.chunks(
+        pull.cid, pull.from_seq, payload, offset, end - offset, call.frame_bytes_max, CHUNKS_PER_PULL_MAX
+    )
+    next_seq = pull.from_seq if reached < end else 0
+    return found + frames.pull_end(pull.cid, next_seq, may.head_seq, may.floor_seq)
+
+
+def tail_event(core: Core, cid: int, seq: int) -> tuple[int, int, int, int, bytes] | None:
+    """seq, sender, ts_ms, kind, payload of an event in the tail, or None when it lies in the database only."""
+    state = core.conversation(cid)
+    if state is None or not core.tail_floor(cid, state[2]) <= seq <= state[2]:
+        return None
+    found, _ = core.tail_events(cid, seq, seq, 1, PULL_BYTES_MAX, BODY_BYTES_MAX, 0, False)
+    events = frames.parse_events(found)
+    return events[0] if events else None
+
+
+async def _payload(hub: "Hub", cid: int, seq: int) -> bytes | None:
+    event = tail_event(hub.core, cid, seq)
+    if event is not None:
+        return event[4]
+    rows = await hub.loader.read(lambda view: view.events(cid, seq, seq, 1, PULL_BYTES_MAX))
+    return rows[0].body if rows else None

@@ -1,0 +1,81 @@
+# Recovery: what a hub does before it serves, and until its shards have told it what they have seen. Replay gives the
+# core tail, heads and windows back, and this side the rows and memberships that are not folded. It goes back further
+# than the folded position where segments still exist: shards may not have routed what the folder folded while there
+# was no hub, and they get it pushed from the tail when they attach. So the tail lets go of nothing until every linked
+# shard has attached, or the hold ends.
+"""Replay at start, and when the tail may let go for the first time."""
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from chatd.hub.core import Core
+from chatd.storage.interface import parse_row
+
+if TYPE_CHECKING:
+    from chatd.hub.loop import Hub
+
+log = logging.getLogger(__name__)
+
+REPLAY_FOLDED_RECORDS_MAX = 200_000
+HOLD_S = 10.0
+
+
+def recover(hub: "Hub") -> None:
+    """Rebuild memory from the journal. Raises StorageError: the hub must not start."""
+    started = time.monotonic()
+    folded_pos = hub.store.folded_pos()
+    oldest = max(hub.store.first_pos(), hub.store.next_pos - REPLAY_FOLDED_RECORDS_MAX)
+    count = 0
+    for first_pos, batch_count, blob in hub.store.replay(min(folded_pos, max(0, oldest - 1))):
+        rows, members = hub.core.replay(first_pos, batch_count, blob)
+        for pos, packed in rows:
+            if pos > folded_pos:
+                table, values, deleted = parse_row(packed)
+                assert not deleted, table
+                hub.rows.replayed(pos, table, values)
+        for member in members:
+            if member[5] > folded_pos:
+                hub.memberships.replayed(*member)
+        count += batch_count
+    hub.rows.folded(folded_pos)
+    hub.memberships.folded(folded_pos)
+    hub.loader.folded(folded_pos)
+    log.info(
+        "recovered: %d records replayed, %d folded, next position %d, %.0f ms",
+        count,
+        folded_pos,
+        hub.store.next_pos,
+        (time.monotonic() - started) * 1000,
+    )
+
+
+class FreeGate:
+    """Passes folded positions on to the core, but not before the shards had a chance to say what they miss."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._hold_until = time.monotonic() + HOLD_S
+        self._linked: set[int] = set()
+        self._attached: set[int] = set()
+        self._folded_pos = 0
+
+    def on_linked(self, shard: int) -> None:
+        self._linked.add(shard)
+        self._attached.discard(shard)
+
+    def on_attached(self, shard: int, pos: int) -> None:
+        self._attached.add(shard)
+        self._pass_on()
+
+    def on_unlinked(self, shard: int) -> None:
+        self._linked.discard(shard)
+
+    def on_folded(self, folded_pos: int) -> None:
+        self._folded_pos = max(self._folded_pos, folded_pos)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        all_attached = self._linked and self._linked <= self._attached
+        if self._folded_pos and (all_attached or time.monotonic() >= self._hold_until):
+            self._core.freed(self._folded_pos)

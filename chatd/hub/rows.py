@@ -1,0 +1,218 @@
+# Rows: users, devices, keys, conversations' static columns and request keys, as they are now. A row is written as a
+# ROW record of the journal and reaches the main database only when the folder has moved it there. So a row is read
+# from three places: staged in this batch, committed but not folded, main database. This file keeps the first two
+# completely (the overlay) and the third as a bounded cache, and gives one answer. The hub is the only writer: a
+# cached row, or the cached knowledge that there is none, stays true until a row is staged here. What a reader brings
+# is true only if its snapshot is not older than the overlay's floor, the position up to which the overlay has let go;
+# an older one may miss rows that were folded and dropped meanwhile, and is read again. Price: a name or key not seen
+# lately costs one read in a thread.
+"""The overlay of rows that are not folded yet, and caches of those that are."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, NamedTuple
+
+from chatd.hub.core import Core
+from chatd.hub.frames import CallError
+from chatd.storage.interface import ROW_TABLES, ApiKeyRow, ConversationRow, DeviceRow, HighestIds, UserRow, row_record
+from chatd.wire.schema import ErrorCode
+
+UNFOLDED_ROWS_MAX = 200_000
+CACHED_ROWS_MAX = 20_000
+
+
+class RequestKeyRow(NamedTuple):
+    uid: int
+    key: bytes
+    result: bytes
+    created_ms: int
+
+
+class Table(NamedTuple):
+    """How rows of one table are named. unique: a second column that, unless empty, names one row and never changes."""
+
+    name: str
+    row: Callable[..., Any]
+    key: Callable[[Any], Hashable]
+    unique: str | None = None
+
+
+TABLES = {
+    table.name: table
+    for table in (
+        Table("user", UserRow, lambda row: row.id, unique="name"),
+        Table("device", DeviceRow, lambda row: row.id),
+        Table("api_key", ApiKeyRow, lambda row: row.id),
+        Table("conversation", ConversationRow, lambda row: row.id, unique="direct_key"),
+        Table("request_key", RequestKeyRow, lambda row: (row.uid, row.key)),
+    )
+}
+
+
+class Name(NamedTuple):
+    """One row by its key, or by its unique column."""
+
+    table: str
+    value: Hashable
+    unique: bool = False
+
+
+class Missing(Exception):
+    """What a turn or a look-up needs is not in memory: load it, then try again. Raised before anything is staged."""
+
+
+class MissingConversation(Missing):
+    """The core does not hold it."""
+
+    def __init__(self, cid: int) -> None:
+        super().__init__(cid)
+        self.cid = cid
+
+
+class MissingRows(Missing):
+    """Rows that nobody knows anything about yet."""
+
+    def __init__(self, names: Iterable[Name]) -> None:
+        self.names = tuple(names)
+        super().__init__(f"not loaded: {self.names[:3]}")
+
+
+class _Unfolded(NamedTuple):
+    pos: int
+    row: Any
+
+
+class Rows:
+    """find, then stage. One thread; everything staged is settled by committed() or rejected()."""
+
+    def __init__(self, core: Core, ids: HighestIds) -> None:
+        self._core = core
+        self.floor_pos = 0
+        """Snapshots below this position are too old to be believed."""
+        self._unfolded: dict[Name, _Unfolded] = {}
+        self._order: deque[tuple[int, Name]] = deque(maxlen=UNFOLDED_ROWS_MAX + 1)
+        self._cache: OrderedDict[Name, Any] = OrderedDict()
+        self._undo: list[tuple[Name, _Unfolded | None]] = []
+        self._ids = ids._asdict()
+        self._ids_committed = dict(self._ids)
+
+    # ------------------------------------------------------------ reading
+
+    def find(self, table: str, value: Hashable, *, unique: bool = False) -> Any:
+        """The row, or None when there is none. MissingRows: ask a reader first."""
+        name = Name(table, value, unique)
+        unfolded = self._unfolded.get(name)
+        if unfolded is not None:
+            return unfolded.row
+        if name in self._cache:
+            self._cache.move_to_end(name)
+            return self._cache[name]
+        raise MissingRows([name])
+
+    def find_all(self, table: str, values: Iterable[Hashable], *, unique: bool = False) -> dict[Any, Any]:
+        """Those that exist, by value. MissingRows names all that nobody knows, so that one read brings them."""
+        found = {}
+        missing: list[Name] = []
+        for value in values:
+            try:
+                row = self.find(table, value, unique=unique)
+            except MissingRows as unknown:
+                missing += unknown.names
+            else:
+                if row is not None:
+                    found[value] = row
+        if missing:
+            raise MissingRows(missing)
+        return found
+
+    def unfolded_row(self, table: str, key: Hashable) -> Any:
+        """The row if it waits to be folded, else None: whatever a reader says is then as good."""
+        unfolded = self._unfolded.get(Name(table, key))
+        return None if unfolded is None else unfolded.row
+
+    def newest(self, table: str, row: Any) -> Any:
+        """The row as it is now, given what a reader of the main database brought."""
+        return self.unfolded_row(table, TABLES[table].key(row)) or row
+
+    def unfolded(self, table: str) -> list[Any]:
+        """All rows of a table that are not folded yet, each once. For listings; the caller merges."""
+        return [entry.row for name, entry in self._unfolded.items() if name.table == table and not name.unique]
+
+    def loaded(self, folded_pos: int, name: Name, row: Any) -> bool:
+        """Remember what a reader found. False: its snapshot is too old, read again."""
+        if folded_pos < self.floor_pos:
+            return False
+        if name not in self._unfolded:
+            self._remember(name, row)
+        return True
+
+    # ------------------------------------------------------------ writing
+
+    def next_id(self, counter: str) -> int:
+        """A fresh dense id of "user", "device", "api_key" or "conversation". Given back when the batch is rejected."""
+        self._ids[counter] += 1
+        fresh: int = self._ids[counter]
+        return fresh
+
+    def check_room(self) -> None:
+        """CallError BUSY when the folder is too far behind for more rows. Call it before staging anything."""
+        if len(self._order) >= UNFOLDED_ROWS_MAX:
+            raise CallError(ErrorCode.BUSY, "too many changes wait to be folded; try again later", 1000)
+
+    def stage(self, table: str, row: Any) -> None:
+        """Write the whole row in this batch; visible to find() at once."""
+        spec = TABLES[table]
+        columns = ROW_TABLES[table].columns | set(ROW_TABLES[table].key)
+        values = {column: value for column, value in row._asdict().items() if column in columns}
+        pos = self._core.stage_row(row_record(table, values))
+        self._put(pos, Name(table, spec.key(row)), row)
+        if spec.unique is not None and getattr(row, spec.unique):
+            self._put(pos, Name(table, getattr(row, spec.unique), unique=True), row)
+
+    def _put(self, pos: int, name: Name, row: Any) -> None:
+        self._undo.append((name, self._unfolded.get(name)))
+        self._unfolded[name] = _Unfolded(pos, row)
+        self._order.append((pos, name))
+
+    def committed(self) -> None:
+        self._undo.clear()
+        self._ids_committed = dict(self._ids)
+
+    def rejected(self) -> None:
+        """The batch was not stored: everything staged since committed() never happened."""
+        for name, before in reversed(self._undo):
+            self._order.pop()
+            if before is None:
+                del self._unfolded[name]
+            else:
+                self._unfolded[name] = before
+        self._undo.clear()
+        self._ids = dict(self._ids_committed)
+
+    def replayed(self, pos: int, table: str, values: dict[str, Any]) -> None:
+        """A ROW record of a batch that is not folded yet, at start."""
+        spec = TABLES.get(table)
+        if spec is None:
+            return
+        defaults = dict.fromkeys(ROW_TABLES[table].derived, 0)
+        row = spec.row(**(defaults | values))
+        self._put(pos, Name(table, spec.key(row)), row)
+        if spec.unique is not None and getattr(row, spec.unique):
+            self._put(pos, Name(table, getattr(row, spec.unique), unique=True), row)
+        self._undo.clear()
+
+    def folded(self, folded_pos: int) -> None:
+        """The main database holds everything up to folded_pos: the overlay lets go of it."""
+        self.floor_pos = max(self.floor_pos, folded_pos)
+        while self._order and self._order[0][0] <= folded_pos:
+            pos, name = self._order.popleft()
+            unfolded = self._unfolded.get(name)
+            if unfolded is not None and unfolded.pos == pos:
+                del self._unfolded[name]
+                self._remember(name, unfolded.row)
+
+    def _remember(self, name: Name, row: Any) -> None:
+        self._cache[name] = row
+        self._cache.move_to_end(name)
+        if len(self._cache) > CACHED_ROWS_MAX:
+            self._cache.popitem(last=False)

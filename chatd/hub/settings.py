@@ -1,0 +1,35 @@
+"""Settings of the hub's Python side. The configuration fills it in; the defaults are those of docs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class HubSettings:
+    """Plain values, no parsing here. A rate of 0 is no limit."""
+
+    read_only: bool = False
+    """The store failed three times in a minute. Reads work, writes get UNAVAILABLE."""
+    provision_jwt_users: bool = True
+    """A valid token of an unknown subject makes a user of that name."""
+    guests: bool = True
+    calls_in_progress_max: int = 1024
+    """SYNC, PULL, REQUEST and, counted apart, RPC of shards; over it BUSY."""
+    pulls_per_s: float = 10.0
+    """SYNC and PULL of one device."""
+    pulls_burst: int = 20
+    requests_per_s: float = 20.0
+    """The other calls of one device."""
+    requests_burst: int = 40
+    group_members_max: int = 500
+    user_conversations_max: int = 5000
+    user_groups_owned_max: int = 100
+    user_devices_max: int = 100
+    """Registered, not online."""
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any]) -> "HubSettings":
+        """The fields that the configuration's section has; its other keys are the core's and the shards'."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in settings.items() if name in known})

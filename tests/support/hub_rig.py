@@ -1,0 +1,222 @@
+"""A running hub on a real SQLite store, called as shards call it: upcalls in, frames out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgpack
+import trio
+from support.plain_core import PlainCore
+
+from chatd.hub.flags import UserFlag
+from chatd.hub.frames import TIME_EPOCH_MS, varint
+from chatd.hub.loop import Hub
+from chatd.hub.settings import HubSettings
+from chatd.services.role import make_hub
+from chatd.services.users import stage_user
+from chatd.storage.journal_codec import decode_batch
+from chatd.storage.sqlite.folder import SqliteFolder
+from chatd.storage.sqlite.store import SqliteStore, StoreSettings
+from chatd.wire.schema import ErrorCode, Method, Op
+
+UNLIMITED = {"pulls_per_s": 0, "requests_per_s": 0}
+NO_FLAGS = UserFlag(0)
+WINDOW = (1000, 1 << 20)
+
+
+class Refused(Exception):
+    def __init__(self, code: int, text: str, retry_after_ms: int) -> None:
+        super().__init__(f"{ErrorCode(code).name}: {text}")
+        self.code = ErrorCode(code)
+        self.retry_after_ms = retry_after_ms
+
+
+class Frame:
+    """Op, flags and a cursor over the body."""
+
+    def __init__(self, op: int, flags: int, body: bytes) -> None:
+        self.op, self.flags, self.body, self.at = op, flags, body, 0
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.body[self.at]
+            self.at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    def take(self, count: int) -> bytes:
+        self.at += count
+        return self.body[self.at - count : self.at]
+
+    def string(self) -> bytes:
+        return self.take(self.varint())
+
+    def rest(self) -> bytes:
+        return self.take(len(self.body) - self.at)
+
+    def time(self) -> int:
+        return int.from_bytes(self.take(5), "big") + TIME_EPOCH_MS
+
+
+def split(data: bytes) -> list[Frame]:
+    found = []
+    while data:
+        length = int.from_bytes(data[:2], "big")
+        found.append(Frame(data[2], data[3], data[4 : 4 + length]))
+        data = data[4 + length :]
+    return found
+
+
+class Aborted(Exception):
+    pass
+
+
+class Rig:
+    """One hub. Users are made by user(); every call is made by a connection that is named by its user and device."""
+
+    def __init__(self, path: Path, core: PlainCore, store: SqliteStore, hub: Hub, folder: SqliteFolder) -> None:
+        self.path, self.core, self.store, self.hub, self.folder = path, core, store, hub, folder
+        self._handle = 0
+
+    async def call(
+        self,
+        user: int,
+        op: int,
+        body: bytes,
+        flags: int = 0,
+        *,
+        device: int = 0,
+        window: tuple[int, int] = WINDOW,
+        frame_bytes_max: int = 65_535,
+        features: int = 0,
+    ) -> list[Frame]:
+        self._handle += 1
+        handle = self._handle
+        fields = (user, device or user, op, flags, *window, frame_bytes_max, features, body)
+        self.core.push("call", 0, handle, *fields)
+        return split(await self._answer("frames", handle))
+
+    async def _answer(self, kind: str, number: int) -> bytes:
+        with trio.fail_after(5):
+            while True:
+                for entry in self.core.sent:
+                    if entry[0] == kind and entry[2] == number:
+                        self.core.sent.remove(entry)
+                        found: bytes = entry[3]
+                        return found
+                await trio.sleep(0.001)
+
+    async def request(self, user: int, method: Method, params: dict[int, Any] | None = None, **options: Any) -> Any:
+        body = varint(7) + varint(method) + msgpack.packb(params or {})
+        (frame,) = await self.call(user, Op.REQUEST, body, **options)
+        assert frame.op == Op.REPLY
+        assert frame.varint() == 7
+        code, retry_after_ms = int.from_bytes(frame.take(2), "big"), frame.varint()
+        result = msgpack.unpackb(frame.rest(), strict_map_key=False)
+        if code:
+            assert bool(frame.flags & 2) == (400 <= code < 600 or code == ErrorCode.AUTH_BUSY)
+            raise Refused(code, result[1], retry_after_ms)
+        return result
+
+    async def rpc(self, method: str, *arguments: Any) -> Any:
+        self._handle += 1
+        self.core.push("rpc", 0, self._handle, msgpack.packb([method, list(arguments)]))
+        answer = msgpack.unpackb(await self._answer("rpc", self._handle), strict_map_key=False)
+        if answer[0]:
+            raise Refused(*answer)
+        return answer[1]
+
+    async def pull(
+        self, user: int, cid: int, from_seq: int = 1, to_seq: int = 0, limit: int = 0, **options: Any
+    ) -> Any:
+        """The seqs and payloads delivered, then (next_seq, head_seq, floor_seq). Refused for ERROR."""
+        body = varint(cid) + varint(from_seq) + varint(to_seq) + varint(limit)
+        *events, end = await self.call(user, Op.PULL, body, **options)
+        raise_error(end)
+        assert end.op == Op.PULL_END
+        found = []
+        for event in events:
+            assert event.op == Op.DELIVER
+            assert event.flags & 2
+            assert event.varint() == cid
+            seq = event.varint()
+            event.varint(), event.time(), event.varint()
+            found.append((seq, event.rest()))
+        assert end.varint() == cid
+        return found, (end.varint(), end.varint(), end.varint())
+
+    async def sync(self, user: int, cursor: bytes = b"", limit: int = 0, **options: Any) -> Any:
+        """Entries as dictionaries, the new cursor, more."""
+        (page,) = await self.call(user, Op.SYNC, varint(len(cursor)) + cursor + varint(limit), **options)
+        raise_error(page)
+        assert page.op == Op.SYNC_PAGE
+        new_cursor = page.string()
+        entries = []
+        for _ in range(page.varint()):
+            names = ("head", "floor", "count", "read_seq", "read_count", "sender")
+            entry: dict[str, Any] = {"cid": page.varint(), "kind": page.take(1)[0], "state": page.take(1)[0]}
+            entry |= {name: page.varint() for name in names}
+            entry |= {"time": page.time(), "last_kind": page.varint(), "preview": page.string()}
+            entries.append(entry)
+        assert page.at == len(page.body)
+        return entries, new_cursor, bool(page.flags & 2)
+
+    async def user(self, name: str, flags: UserFlag = NO_FLAGS) -> int:
+        row = await self.hub.change(lambda: stage_user(self.hub.rows, name, name.title(), None, flags, 1))
+        found: int = row.id
+        return found
+
+    async def say(self, cid: int, user: int, *texts: str) -> int:
+        """Messages as if sent by SEND; the last seq."""
+
+        def apply() -> int:
+            return [self.core.stage_event(cid, user, 1, text.encode(), True) for text in texts][-1]
+
+        seq: int = await self.hub.change(apply)
+        return seq
+
+    async def fold(self) -> None:
+        """Everything committed goes into the main database, and the hub is told."""
+        while True:
+            result = await trio.to_thread.run_sync(self.folder.fold_once)
+            if not result.more:
+                break
+        self.hub.on_folded(result.folded_pos)
+        self.core.freed(result.folded_pos)
+
+
+def raise_error(frame: Frame) -> None:
+    if frame.op == Op.ERROR:
+        code = int.from_bytes(frame.take(2), "big")
+        frame.take(1), frame.varint()
+        retry_after_ms = frame.varint()
+        raise Refused(code, frame.string().decode(), retry_after_ms)
+
+
+def abort(message: str) -> NoReturn:
+    raise Aborted(message)
+
+
+@asynccontextmanager
+async def running(path: Path, **settings: Any) -> AsyncIterator[Rig]:
+    """A hub on the store of `path`, made if there is none. Ending it is a kill: nothing is folded or cleaned up."""
+    store = SqliteStore.open(path, StoreSettings(reserve_bytes=1 << 20))
+    core = PlainCore(store.next_pos)
+    folder = SqliteFolder.open(path, decode_batch)
+    hub = make_hub(core, store, HubSettings.from_mapping(UNLIMITED | settings), abort=abort)  # type: ignore[arg-type]
+    hub.shards.add(0)
+    _send, receive = trio.open_memory_channel[tuple[Any, ...]](4)
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(lambda *, task_status: hub.run(receive, task_status=task_status))
+            yield Rig(path, core, store, hub, folder)
+            nursery.cancel_scope.cancel()
+    finally:
+        hub.loader.close()
+        folder.close()
+        store.close()
+        core.close()

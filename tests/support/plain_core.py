@@ -1,0 +1,292 @@
+"""A hub core without rings: tables, staging, tail and journal of the Core protocol in plain Python.
+
+Upcalls are put in with push(); what would go to shards is kept in `sent`. SENDs, sessions and windows are not modelled:
+those are tests of the native core.
+"""
+
+import os
+from typing import Any
+
+from chatd.hub import frames
+from chatd.storage import journal_codec as codec
+
+Interval = list[int]
+
+
+class Conversation:
+    def __init__(self, kind: int, flags: int) -> None:
+        self.kind, self.flags = kind, flags
+        self.head = self.count = self.ts = self.touched = 0
+        self.members: dict[tuple[int, int], Interval] = {}
+        self.loaded = False
+
+    def copy(self) -> "Conversation":
+        twin = Conversation(self.kind, self.flags)
+        twin.__dict__.update(self.__dict__)
+        twin.members = {key: list(interval) for key, interval in self.members.items()}
+        return twin
+
+
+class PlainCore:
+    def __init__(self, next_pos: int = 1) -> None:
+        self._wake, self._wake_end = os.pipe()
+        self._upcalls: list[tuple[Any, ...]] = []
+        self._blobs: list[bytes] = []
+        self._undo: dict[int, Conversation | None] = {}
+        self._staged_events: list[tuple[int, ...]] = []
+        self._conversations: dict[int, Conversation] = {}
+        self._tail: dict[tuple[int, int], tuple[int, tuple[Any, ...]]] = {}
+        self._next_pos = next_pos
+        self.now_ms = 0
+        self.sent: list[tuple[Any, ...]] = []
+        self.live: list[tuple[int, int, int, int, int]] = []
+        self.refused: list[int] = []
+        self.answers: list[tuple[Any, ...]] = []
+
+    # ---------------------------------------------------------------- driven by tests
+
+    def push(self, *upcall: Any) -> None:
+        self._upcalls.append(upcall)
+        os.write(self._wake_end, b"x")
+
+    def forget(self, cid: int) -> None:
+        """Evict a conversation, which must not have anything in the tail."""
+        assert not any(key[0] == cid for key in self._tail)
+        self._conversations.pop(cid, None)
+
+    # ---------------------------------------------------------------- loop
+
+    def fileno(self) -> int:
+        return self._wake
+
+    def timeout_ms(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        os.close(self._wake)
+        os.close(self._wake_end)
+
+    def poll(self, now_ms: int, tick_ms: int = -1) -> list[tuple[Any, ...]]:
+        self.now_ms = now_ms
+        upcalls, self._upcalls = self._upcalls, []
+        if upcalls:
+            os.read(self._wake, 65536)
+        return upcalls
+
+    @property
+    def staged_count(self) -> int:
+        return len(self._blobs)
+
+    @property
+    def staged_bytes(self) -> int:
+        return sum(map(len, self._blobs))
+
+    @property
+    def committed_pos(self) -> int:
+        return self._next_pos - 1
+
+    def batch(self) -> tuple[int, int, bytes]:
+        return self._next_pos, len(self._blobs), b"".join(self._blobs)
+
+    def publish(self) -> None:
+        self._next_pos += len(self._blobs)
+        self._settle()
+
+    def reject(self, code: int, retry_after_ms: int) -> None:
+        self.refused.append(code)
+        for cid, before in self._undo.items():
+            if before is None:
+                self._conversations.pop(cid, None)
+            else:
+                self._conversations[cid] = before
+        for key in self._staged_events:
+            del self._tail[key]
+        self._settle()
+
+    def _settle(self) -> None:
+        self._blobs, self._undo, self._staged_events = [], {}, []
+
+    def _stage(self, cid: int, record: bytes) -> int:
+        self._blobs.append(record)
+        pos = self._next_pos + len(self._blobs) - 1
+        if cid:
+            self._conversations[cid].touched = pos
+        return pos
+
+    def _changing(self, cid: int) -> Conversation:
+        conversation = self._conversations[cid]
+        self._undo.setdefault(cid, conversation.copy())
+        return conversation
+
+    def stage_event(self, cid: int, sender: int, kind: int, payload: bytes, message: bool) -> int:
+        conversation = self._changing(cid)
+        conversation.head += 1
+        conversation.count += message
+        conversation.ts = max(conversation.ts, self.now_ms)
+        event = (
+            cid, conversation.head, conversation.ts, sender, 0, 0, kind, conversation.count, 0, payload,
+        )  # fmt: skip
+        pos = self._stage(cid, codec.encode_event(event, message=message))
+        self._tail[cid, conversation.head] = (pos, event)
+        self._staged_events.append((cid, conversation.head))
+        return conversation.head
+
+    def stage_member(self, cid: int, user: int, role: int, join_seq: int, leave_seq: int) -> int:
+        interval = self._changing(cid).members.setdefault((user, join_seq), [user, role, join_seq, 0, 0, 0, 0])
+        interval[1], interval[3] = role, leave_seq
+        return self._stage(cid, codec.encode_member(cid, user, join_seq, leave_seq, role))
+
+    def stage_position(self, cid: int, user: int, delivered_seq: int, read_seq: int) -> int:
+        conversation = self._changing(cid)
+        interval = [entry for entry in conversation.members.values() if entry[0] == user][-1]
+        interval[4:] = [delivered_seq, read_seq, conversation.count]
+        return self._stage(cid, codec.encode_position(cid, user, delivered_seq, read_seq, conversation.count))
+
+    def stage_row(self, row: bytes) -> int:
+        return self._stage(0, codec.encode_row(row))
+
+    # ---------------------------------------------------------------- loading
+
+    def put_conversation(
+        self,
+        cid: int,
+        kind: int,
+        flags: int,
+        head_seq: int,
+        message_count: int,
+        last_ts: int,
+        changed_pos: int,
+        members: list[Any],
+    ) -> None:
+        if cid not in self._conversations:
+            self._undo.setdefault(cid, None)
+        conversation = self._conversations.setdefault(cid, Conversation(kind, flags))
+        conversation.kind, conversation.loaded = kind, True
+        conversation.head = max(conversation.head, head_seq)
+        conversation.count = max(conversation.count, message_count)
+        conversation.ts = max(conversation.ts, last_ts)
+        conversation.touched = max(conversation.touched, changed_pos)
+        for interval in members:
+            conversation.members.setdefault((interval[0], interval[2]), list(interval))
+        conversation.members = dict(sorted(conversation.members.items()))
+        if not self._blobs:
+            self._undo.clear()
+
+    def no_conversation(self, cid: int) -> None:
+        self.answers.append(("no_conversation", cid))
+
+    def put_user(self, user: int, token_epoch: int, flags: int) -> None:
+        self.answers.append(("put_user", user, token_epoch, flags))
+
+    def put_device(self, device: int, user: int, cseq_max: int, flags: int) -> None:
+        self.answers.append(("put_device", device, user, cseq_max, flags))
+
+    def no_device(self, device: int) -> None:
+        self.answers.append(("no_device", device))
+
+    def answer_idempotency(self, *answer: Any) -> None:
+        self.answers.append(("idempotency", *answer))
+
+    def put_read_count(self, *answer: Any) -> None:
+        self.answers.append(("read_count", *answer))
+
+    # ---------------------------------------------------------------- to shards
+
+    def link(self, shard: int, epoch: int, ring_in: Any, ring_out: Any) -> None: ...
+    def unlink(self, shard: int) -> None: ...
+
+    def frames(self, shard: int, handle: int, data: bytes, done: bool) -> bool:
+        self.sent.append(("frames", shard, handle, data, done))
+        return True
+
+    def rpc(self, shard: int, call: int, payload: bytes) -> bool:
+        self.sent.append(("rpc", shard, call, payload))
+        return True
+
+    def grant(self, *arguments: Any) -> None:
+        self.sent.append(("grant", *arguments))
+
+    def revoke(self, user: int, cid: int) -> None:
+        self.sent.append(("revoke", user, cid))
+
+    def kick(self, shard: int, handle: int, reason: int) -> None:
+        self.sent.append(("kick", shard, handle, reason))
+
+    # ---------------------------------------------------------------- reading
+
+    def conversation(self, cid: int) -> tuple[int, ...] | None:
+        found = self._loaded(cid)
+        if found is None:
+            return None
+        present = sum(interval[3] == 0 for interval in found.members.values())
+        return (found.kind, found.flags, found.head, found.count, found.ts, found.touched, present)
+
+    def _loaded(self, cid: int) -> Conversation | None:
+        found = self._conversations.get(cid)
+        return found if found is not None and found.loaded else None
+
+    def members(self, cid: int) -> list[tuple[int, ...]] | None:
+        found = self._loaded(cid)
+        return None if found is None else [tuple(interval) for interval in found.members.values()]
+
+    def intervals(self, cid: int, user: int) -> list[tuple[int, ...]] | None:
+        found = self.members(cid)
+        return None if found is None else [interval for interval in found if interval[0] == user]
+
+    def sessions(self, user: int) -> list[tuple[int, int, int, int]]:
+        return [(shard, handle, device, epoch) for owner, shard, handle, device, epoch in self.live if owner == user]
+
+    def last_event(self, cid: int) -> tuple[Any, ...] | None:
+        entry = self._tail.get((cid, self._conversations[cid].head)) if cid in self._conversations else None
+        if entry is None:
+            return None
+        event = entry[1]
+        return (event[1], event[3], event[2], event[6], event[9][:96])
+
+    def tail_floor(self, cid: int, head: int) -> int:
+        seq = head + 1
+        while (cid, seq - 1) in self._tail:
+            seq -= 1
+        return seq
+
+    def tail_events(
+        self,
+        cid: int,
+        from_seq: int,
+        to_seq: int,
+        events_max: int,
+        bytes_max: int,
+        frame_bytes_max: int,
+        user: int,
+        lite: bool,
+    ) -> tuple[bytes, int]:
+        out = b""
+        for seq in range(from_seq, to_seq + 1):
+            _, (_, _, ts_ms, sender, _, _, kind, _, _, body) = self._tail[cid, seq]
+            if not events_max or (out and len(out) + len(body) > bytes_max):
+                return out, seq
+            out += frames.deliver_history(cid, seq, ts_ms, sender, kind, body, frame_bytes_max)
+            events_max -= 1
+        return out, 0
+
+    def freed(self, folded_pos: int) -> None:
+        self._tail = {key: entry for key, entry in self._tail.items() if entry[0] > folded_pos}
+
+    def replay(self, pos: int, count: int, blob: bytes) -> tuple[list[Any], list[Any]]:
+        decoded = codec.decode_batch(pos, count, blob)
+        for at, event in enumerate(decoded.events):
+            conversation = self._conversations.setdefault(event[0], Conversation(0, 0))
+            conversation.head, conversation.ts, conversation.count = event[1], event[2], event[7]
+            conversation.touched = pos + count - 1
+            self._tail[event[0], event[1]] = (pos + at, event)
+        for cid, user, join_seq, leave_seq, role, _ in decoded.members:
+            conversation = self._conversations.setdefault(cid, Conversation(0, 0))
+            conversation.members[user, join_seq] = [user, role, join_seq, leave_seq, 0, 0, 0]
+        self._next_pos = pos + count
+        return decoded.rows, decoded.members
+
+    def ledger(self, cid: int, seq: int, user: int = 0) -> list[tuple[int, str, str]]:
+        return []
+
+    def counters(self) -> dict[str, int]:
+        return {}
