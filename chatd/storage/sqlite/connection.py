@@ -20,14 +20,18 @@ WAL_BYTES_KEPT = 64 * 1024 * 1024
 READ_MAP_BYTES = 256 * 1024 * 1024
 
 
-def connect(path: Path, *, vfs: str | None = None, create: bool = False, write: bool = True) -> apsw.Connection:
+def connect(
+    path: Path, *, vfs: str | None = None, create: bool = False, write: bool = True, unshared: bool = False
+) -> apsw.Connection:
     """Open one SQLite file with the settings that all of ours share.
 
     The file must exist unless `create`. write=False forbids statements that write; the file itself is opened for
     writing even so, because a reader of a WAL may have to make the shared-memory index.
+    unshared: never used by two threads, which spares a mutex per bound value (5 % of a fold, measured 2026-11).
     A WAL is never checkpointed by surprise: not after a number of pages, not by the last connection that closes.
     """
     flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    flags |= apsw.SQLITE_OPEN_NOMUTEX if unshared else 0
     connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)

@@ -12,6 +12,7 @@ that is safe). Price: journal and database hold the newest events twice for a wh
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +20,7 @@ import apsw
 
 from chatd.errors import StorageError, StoreCorruptError, StoreFullError
 from chatd.storage.interface import Decoder, FoldResult
-from chatd.storage.journal_codec import Decoded
+from chatd.storage.journal_codec import Decoded, IdempotencyTuple
 from chatd.storage.sqlite.connection import WAL_BYTES_KEPT, connect, storage_errors
 from chatd.storage.sqlite.database import PAGE_BYTES, meta_number
 from chatd.storage.sqlite.directory import FOLDER_LOCK, MAIN_NAME, LockFile, Reserve
@@ -122,7 +123,7 @@ class SqliteFolder:
 
     def _connect(self) -> apsw.Connection:
         with storage_errors("open", self._path):
-            main = connect(self._path, vfs=self._settings.vfs)
+            main = connect(self._path, vfs=self._settings.vfs, unshared=True)
             main.pragma("synchronous", 1)
             main.pragma("cache_size", -(self._settings.cache_bytes // 1024))
             main.pragma("journal_size_limit", WAL_BYTES_KEPT)
@@ -135,8 +136,10 @@ class SqliteFolder:
         if end_pos == folded_pos:
             return FoldResult(0, folded_pos, more=False)
         with self._costs("sort"):
-            portion.events.sort()
-            portion.idempotency.sort()
+            # By conversation and by device only: sorting is stable and the journal has seqs and cseqs in order, so this
+            # costs a third of sorting by the whole key (0.4 instead of 1.1 us a record, 2026-11).
+            portion.events.sort(key=itemgetter(0))
+            portion.idempotency.sort(key=itemgetter(0))
         main = self._opened()
         with storage_errors("fold into", self._path):
             try:
@@ -189,7 +192,7 @@ class SqliteFolder:
             last = {event[0]: event for event in portion.events}
             heads = [(cid, event[1], event[7], event[2], changed[cid]) for cid, event in last.items()]
             main.executemany(_UPDATE_CONVERSATION, heads)
-            main.executemany(_UPDATE_DEVICE, {row[0]: row[1] for row in portion.idempotency}.items())
+            main.executemany(_UPDATE_DEVICE, highest_cseqs(portion.idempotency).items())
             main.executemany(_UPSERT_MEMBERSHIP, newest(portion.members, key_columns=3))
             main.executemany(_UPSERT_POSITION, newest(portion.positions, key_columns=2))
 
@@ -232,6 +235,14 @@ class SqliteFolder:
             yield
         finally:
             self.cost_ns[stage] += time.thread_time_ns() - begin
+
+
+def highest_cseqs(idempotency: Iterable[IdempotencyTuple]) -> dict[int, int]:
+    highest: dict[int, int] = {}
+    for device, cseq, _, _ in idempotency:
+        if cseq > highest.get(device, 0):
+            highest[device] = cseq
+    return highest
 
 
 def newest(records: Iterable[tuple[Any, ...]], *, key_columns: int) -> list[tuple[Any, ...]]:
