@@ -256,6 +256,20 @@ ROW_TABLES = {
 }
 
 
+# What a column may hold. A value that SQLite's NOT NULL would refuse has to fail before it is durable, not in the fold.
+_TEXT, _NUMBER, _BYTES, _NOTHING = (str,), (int,), (bytes,), (type(None),)
+COLUMN_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "uid", "kind", "flags", "owner", "token_epoch", "created_ms"), _NUMBER),
+    **dict.fromkeys(("name", "display_name", "label", "title"), _TEXT),
+    "password_hash": _TEXT + _NOTHING,
+    "hash": _BYTES,
+    "result": _BYTES + _NOTHING,
+    "direct_key": _TEXT + _BYTES + _NOTHING,
+    "key": _TEXT + _BYTES + _NOTHING,
+    "value": _TEXT + _NUMBER + _BYTES,
+}
+
+
 def row_record(table: str, values: dict[str, Any], *, deleted: bool = False) -> bytes:
     """The MessagePack content of a ROW record, checked, so that the fold can never refuse it.
 
@@ -273,7 +287,7 @@ def parse_row(payload: bytes) -> tuple[str, dict[str, Any], bool]:
     try:
         table, content = msgpack.unpackb(payload, strict_map_key=True)
         checked_row(table, content)
-    except (LocalProtocolError, TypeError, msgpack.UnpackException) as error:
+    except (LocalProtocolError, TypeError, AttributeError, ValueError, msgpack.UnpackException) as error:
         raise ValueError(f"not a row record: {error}") from error
     deleted = content.pop("deleted", False) is True
     for column in ROW_TABLES[table].derived:
@@ -289,3 +303,8 @@ def checked_row(table: str, content: dict[str, Any]) -> None:
     unknown = content.keys() - known.columns - known.derived - set(known.key) - {"deleted"}
     if missing or unknown:
         raise LocalProtocolError("BAD_ROW", f"row of {table}: missing {missing}, unknown {sorted(unknown)}")
+    for column, value in content.items():
+        if column in COLUMN_TYPES and not isinstance(value, COLUMN_TYPES[column]):
+            raise LocalProtocolError("BAD_ROW", f"row of {table}: {column} cannot be a {type(value).__name__}")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise LocalProtocolError("BAD_ROW", f"row of {table}: {column} does not fit 64 bits")

@@ -9,9 +9,9 @@ import apsw
 import pytest
 from support.journal_batches import event_batch
 
-from chatd.errors import InternalError, StoreCorruptError, StoreLockedError
+from chatd.errors import InternalError, LocalProtocolError, StoreCorruptError, StoreLockedError
 from chatd.storage import journal_codec as codec
-from chatd.storage.interface import row_record
+from chatd.storage.interface import parse_row, row_record
 from chatd.storage.sqlite.directory import segment_numbers, segment_path
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
 
@@ -193,3 +193,28 @@ def test_highest_ids_come_from_rows_that_are_not_folded_yet(store: SqliteStore) 
     blob = b"".join(codec.encode_row(row_record(table, {"id": number})) for table, number in rows)
     store.append(1, 5, event_batch(1, 1) + blob)
     assert store.highest_ids() == (9, 4, 0, 12)
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        ("event", {"cid": 1}),
+        ("user", {"name": "without a key"}),
+        ("user", {"id": 1, "nickname": "x"}),
+        ("user", {"id": 1, "name": None}),
+        ("user", {"id": 1, "flags": "1"}),
+        ("user", {"id": 2**63}),
+    ],
+)
+def test_rows_that_the_fold_would_refuse_cannot_be_made(table: str, values: dict[str, object]) -> None:
+    with pytest.raises(LocalProtocolError):
+        row_record(table, values)
+
+
+def test_rows_are_read_back_without_what_the_fold_derives() -> None:
+    payload = row_record("conversation", {"id": 1, "title": "t", "head_seq": 5})
+    assert parse_row(payload) == ("conversation", {"id": 1, "title": "t"}, False)
+    assert parse_row(row_record("user", {"id": 1}, deleted=True)) == ("user", {"id": 1}, True)
+    for broken in (b"", b"\xc1", b"\x92\xa4user\x05", b"\x91\xa4user", b"\x05"):
+        with pytest.raises(ValueError, match="not a row record"):
+            parse_row(broken)

@@ -9,6 +9,7 @@ Then checkpoint, which syncs, and only then unlink segments that lie below what 
 that is safe). Price: journal and database hold the newest events twice for a while.
 """
 
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from chatd.storage.sqlite.connection import WAL_BYTES_KEPT, connect, storage_err
 from chatd.storage.sqlite.database import PAGE_BYTES, meta_number
 from chatd.storage.sqlite.directory import FOLDER_LOCK, MAIN_NAME, LockFile, Reserve
 from chatd.storage.sqlite.fold_rows import apply_rows
+from chatd.storage.sqlite.segment import rewrite_wal_end
 from chatd.storage.sqlite.segment_chain import SegmentChain
 
 if TYPE_CHECKING:
@@ -127,6 +129,11 @@ class SqliteFolder:
             main.pragma("synchronous", 1)
             main.pragma("cache_size", -(self._settings.cache_bytes // 1024))
             main.pragma("journal_size_limit", WAL_BYTES_KEPT)
+            # A folder whose fsync failed has ended, and the pages concerned may be clean though they never reached the
+            # disk; the next checkpoint would then trust a WAL that is not there (see segment.harden_end).
+            main.execute("BEGIN IMMEDIATE")
+            rewrite_wal_end(self._path, sys.maxsize)
+            main.execute("ROLLBACK")
         return main
 
     def _fold_portion(self) -> FoldResult:

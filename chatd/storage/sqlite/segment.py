@@ -158,13 +158,18 @@ def harden_end(connection: apsw.Connection, path: Path) -> None:
     concerned, since every earlier one had its fsync.
     """
     last_bytes = connection.execute("SELECT length(blob) FROM batch ORDER BY pos DESC LIMIT 1").get or 0
+    rewrite_wal_end(path, 2 * last_bytes + _HARDEN_SLACK_BYTES)
+
+
+def rewrite_wal_end(path: Path, size_bytes: int) -> None:
+    """Write the last size_bytes of the WAL of `path` as they are, and sync them. Nobody else may write meanwhile."""
     try:
         descriptor = os.open(wal_path(path), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
         size = os.fstat(descriptor).st_size
-        offset = max(0, size - 2 * last_bytes - _HARDEN_SLACK_BYTES)
+        offset = max(0, size - size_bytes)
         while offset < size:
             chunk = os.pread(descriptor, 1024 * 1024, offset)
             os.pwrite(descriptor, chunk, offset)
