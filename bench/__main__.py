@@ -28,6 +28,10 @@ def peers_of(text: str | None) -> tuple[str, ...] | None:
     return names
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def main(
     scenario: Annotated[str, typer.Argument(help=f"One of {', '.join(SCENARIOS)}.")],
     connections: Annotated[int | None, typer.Option(min=1, help="Instead of the scenario's own points.")] = None,
@@ -78,4 +82,4 @@ def main(
         sys.exit(1)
 
 
-typer.run(main)
+app()

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import shlex
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# Where the servers keep their data while they are measured: on the checkout's disk, because /tmp may be memory, where
+# an fsync costs nothing.
+DIRECTORIES = ROOT / "build" / "bench" / "servers"
 
 
 def describe() -> dict[str, object]:
@@ -20,6 +24,7 @@ def describe() -> dict[str, object]:
         "cores": sorted(os.sched_getaffinity(0)),
         "memory_mib": int(_first_value(Path("/proc/meminfo"), "MemTotal").split()[0]) // 1024,
         "kernel": f"{platform.system()} {platform.release()}",
+        "data_filesystem": _filesystem(ROOT),
         "python": platform.python_version(),
         "open_files_max": _open_files_max(),
         "commit": _commit(),
@@ -37,9 +42,17 @@ def _first_value(path: Path, key: str) -> str:
     return "0"
 
 
-def _open_files_max() -> int:
-    import resource
+def _filesystem(path: Path) -> str:
+    """Type of the file system that holds path: the longest mount point above it."""
+    best = ("", "unknown")
+    for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        _, point, kind, *_ = line.split()
+        if path.is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, kind)
+    return best[1]
 
+
+def _open_files_max() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 

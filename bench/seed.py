@@ -28,6 +28,13 @@ class SeedError(Exception):
     """The server refused something that the bench needs."""
 
 
+def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class Session:
     """One login, used for requests and then closed."""
 
@@ -63,7 +70,10 @@ class Seeder:
 
     def write_plan(self, shape: Shape, path: Path) -> None:
         """Make what the shape lacks, and write its plan. SeedError when the server refuses."""
-        trio.run(self._seed, shape)
+        try:
+            trio.run(self._seed, shape)
+        except* (SeedError, OSError, trio.TooSlowError) as errors:
+            raise SeedError(str(first_of(errors))) from errors
         credentials = [
             Credential(int(CredentialCode.JWT), self.users[number][1], "", self._token(number))
             for number in range(shape.connection_count)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench.machine import on_cores
+from bench.machine import DIRECTORIES, on_cores
 from bench.shapes import Credential, Shape, write_plan
 
 START_TIMEOUT_S = 15
@@ -48,6 +48,9 @@ class Server(ABC):
     def settings(self) -> dict[str, object]:
         """Version and what differs from the defaults, for the result."""
 
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
     def processes(self) -> dict[str, int]:
         """Label → pid of every process whose CPU time and memory are the server's."""
         assert self.process is not None
@@ -61,28 +64,36 @@ class Server(ABC):
     @contextmanager
     def running(self) -> Iterator[Self]:
         """Started inside, gone after. StartError with the end of its log when it does not come up."""
-        self.directory = Path(tempfile.mkdtemp(prefix=f"bench-{self.name}-"))
-        log = self.directory / "log"
+        DIRECTORIES.mkdir(parents=True, exist_ok=True)
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=DIRECTORIES))
         try:
-            with log.open("wb") as output, on_cores(self.cores):
+            with (self.directory / "log").open("wb") as output, on_cores(self.cores):
                 self.process = subprocess.Popen(
-                    self.command(), cwd=self.directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                    self.command(),
+                    cwd=self.directory,
+                    env=self.environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
                 )
-            self._wait_until_open(log)
+            self._wait_until_open()
             yield self
         finally:
             self._stop()
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _wait_until_open(self, log: Path) -> None:
+    def log_end(self) -> str:
+        """The last words of its log."""
+        return (self.directory / "log").read_text(encoding="utf-8", errors="replace")[-2000:].strip()
+
+    def _wait_until_open(self) -> None:
         assert self.process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(0.02)
-        words = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-        raise StartError(f"{self.name} does not accept connections on port {self.port}:\n{words}")
+        raise StartError(f"{self.name} does not accept connections on port {self.port}:\n{self.log_end()}")
 
     def _stop(self) -> None:
         if self.process is None:

@@ -1,17 +1,18 @@
 """chatd itself, as its operator would start it, with the limits lifted that a load generator meets."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
 
 from bench.machine import ROOT
-from bench.seed import Seeder
-from bench.servers.base import Server
+from bench.seed import Seeder, SeedError
+from bench.servers.base import Server, StartError
 from bench.shapes import Shape
 
-# Rates and sizes that are meant for people's clients (security.md, limits of every frame type). Windows, queue bounds,
+# Rates that are meant for people's clients. Windows, queue bounds,
 # idempotency, membership and fsync stay as they are.
 LIFTED: dict[str, dict[str, object]] = {
     "accept": {
@@ -57,6 +58,11 @@ class Chatd(Server):
         configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return [sys.executable, "-m", "chatd", "serve", "--config", str(configuration)]
 
+    def environment(self) -> dict[str, str]:
+        """The checkout's chatd, and nothing of the caller's own configuration."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CHATD_")}
+        return {**kept, "PYTHONPATH": str(ROOT)}
+
     def settings(self) -> dict[str, object]:
         return {"version": _version(), "shards": self.shards, "limits_lifted": LIFTED}
 
@@ -71,7 +77,10 @@ class Chatd(Server):
     def plan(self, shape: Shape, path: Path) -> None:
         if self.seeder is None:
             self.seeder = Seeder(self.port, self.directory / "data")
-        self.seeder.write_plan(shape, path)
+        try:
+            self.seeder.write_plan(shape, path)
+        except SeedError as error:
+            raise StartError(f"chatd could not be filled: {error}\n{self.log_end()}") from error
 
 
 def _version() -> str:
