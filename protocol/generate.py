@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import emit_c
+import emit_corpus
 import emit_docs
 import emit_lua
 import emit_python
@@ -18,38 +19,42 @@ from model import Schema, load
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "protocol/README.md"
+CORPUS = ROOT / "protocol/corpus"
 
 
-def outputs(schema: Schema) -> dict[Path, str]:
-    """Path and whole text of every generated file."""
+def outputs(schema: Schema) -> dict[Path, bytes]:
+    """Path and whole content of every generated file."""
     texts = {
         ROOT / "native/schema.pxi": emit_c.pxi(schema),
         ROOT / "protocol/chatd_schema.h": emit_c.header(schema),
         ROOT / "chatd/wire/schema.py": emit_python.module(schema),
         ROOT / "protocol/schema.json": emit_docs.as_json(schema),
         ROOT / "protocol/chatd.lua": emit_lua.dissector(schema),
+        README: emit_docs.fill_markers(schema, README.read_text(encoding="utf-8")),
     }
-    if README.exists():
-        texts[README] = emit_docs.fill_markers(schema, README.read_text(encoding="utf-8"))
-    return texts
+    seeds = emit_corpus.corpus(ROOT / "protocol/vectors")
+    return {path: text.encode() for path, text in texts.items()} | {CORPUS / name: seeds[name] for name in seeds}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Generate what follows from protocol/schema.toml.")
     parser.add_argument("--check", action="store_true", help="write nothing, fail when a file is stale")
     arguments = parser.parse_args()
-    schema = load(ROOT / "protocol/schema.toml")
-    stale = [
-        path for path, text in outputs(schema).items() if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
-    for path in stale:
+    contents = outputs(load(ROOT / "protocol/schema.toml"))
+    stale = [path for path, content in contents.items() if not path.exists() or path.read_bytes() != content]
+    surplus = [path for path in CORPUS.glob("*") if path not in contents]
+    for path in stale + surplus:
         name = path.relative_to(ROOT).as_posix()
         if arguments.check:
             print(f"{name} is stale: run `make wire`", file=sys.stderr)
-        else:
-            path.write_text(outputs(schema)[path], encoding="utf-8")
+        elif path in contents:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(contents[path])
             print(f"wrote {name}")
-    return 1 if arguments.check and stale else 0
+        else:
+            path.unlink()
+            print(f"removed {name}")
+    return 1 if arguments.check and stale + surplus else 0
 
 
 if __name__ == "__main__":

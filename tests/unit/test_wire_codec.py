@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.wire_strategies import FRAMES, raw_frames
+from support.wire_strategies import FRAMES, raw_frames
 
 from chatd.wire import (
     Frame,

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.wire_strategies import FRAMES, raw_frames
+from support.wire_strategies import FRAMES, raw_frames
 
 from chatd.wire import Frame, encode, make
 from chatd.wire.explain import FRAMES_EXPLAINED_MAX, explain, parse_hex

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.wire_strategies import FRAMES, raw_frames
+from support.wire_strategies import FRAMES, raw_frames
 
 from chatd.wire import Frame, Framer, LocalProtocolError, WireError, encode, make
 from chatd.wire.schema import OPS, PREAUTH_FRAME_BYTES_MAX, Op

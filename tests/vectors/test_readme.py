@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from vectors import vectors
+from support import vectors
 
 from chatd.wire import Frame, Framer, control, decode_one, encode, make
 from chatd.wire.schema import FLAG_DELIVER_HISTORY, FLAG_SEND_NAK_RETRYABLE, Close, Kind, Op

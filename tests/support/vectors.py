@@ -82,3 +82,8 @@ def examples() -> list[Example]:
         assert match, f"not an example: {block}"
         found.append(Example(expand(match[1]), match[2]))
     return found
+
+
+def named(vector: dict[str, Any]) -> str:
+    """For pytest's ids."""
+    return str(vector["name"])

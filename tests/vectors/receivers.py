@@ -1,0 +1,53 @@
+"""Who can receive a vector: one function per implementation, and the reference's.
+
+A receiver takes a vector of forbidden.json, brings a session into its state, feeds the bytes and says what happened:
+"close REASON", "error CODE", "ignored" or "accepted", and the clause where it knows it, else "". To add an
+implementation, add its function to RECEIVERS; receives says which side's frames it can take.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from support import vectors
+
+from chatd.wire import Frame, Framer, PeerProtocolError, Session, Verdict, WireError, make
+from chatd.wire.schema import CLIENT, SERVER, Op
+
+SIDES = {"client": CLIENT, "server": SERVER}
+WORDS = {Verdict.UNSUPPORTED: "error UNSUPPORTED", Verdict.IGNORE: "ignored", Verdict.PROCESS: "accepted"}
+
+
+def session_in(state: str, role: int) -> Session:
+    """A session that walked to that state, without any feature."""
+    session = Session(role)
+    client, server = (session.sent, session.received) if role == CLIENT else (session.received, session.sent)
+    hello = make(Op.HELLO, major=1, features=0, frame_bytes_max=65_535, window_frames=0, window_bytes=0, agent="")
+    if state != "start":
+        client(hello)
+    if state in {"authenticating", "live"}:
+        client(make(Op.AUTH, credential=4, device=0, identity="", proof=b"", label=""))
+    if state == "live":
+        server(Frame(Op.WELCOME, 0, {"features": 0}))
+    return session
+
+
+def reference(vector: dict[str, Any]) -> tuple[str, str]:
+    session = session_in(vector["state"], CLIENT + SERVER - SIDES[vector["from"]])
+    framer = Framer(body_bytes_max=session.receive_bytes_max)
+    try:
+        (frame,) = framer.feed(vectors.expand(vector["bytes"]))
+        return WORDS[session.received(frame)], ""
+    except WireError as error:
+        return f"close {error.reason}", error.clause
+    except PeerProtocolError as error:
+        return f"close {error.reason}", ""
+
+
+@dataclass(frozen=True)
+class Receiver:
+    receive: Callable[[dict[str, Any]], tuple[str, str]]
+    receives: frozenset[str] = frozenset(SIDES)
+
+
+RECEIVERS = {"reference": Receiver(reference)}
