@@ -1,0 +1,99 @@
+"""The client for scripts without an event loop: the same calls, blocking.
+
+    with BlockingClient("127.0.0.1:7350", Credential.jwt(token)) as client:
+        client.send(cid, "hello")
+        for event in client.events(timeout_s=5):
+            ...
+
+A background thread runs the real client on anyio's asyncio backend; every call crosses to it and waits.
+"""
+
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.lowlevel
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from chatd.client.client import Client
+from chatd.client.errors import ClientError
+from chatd.client.model import Overview, Sent, Update
+from chatd.wire.schema import Kind
+
+
+class BlockingClient:
+    """Takes the arguments of Client. Every awaitable method of Client is here as a plain one, found by name."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._make = partial(Client, *args, **options)
+        self._stack = ExitStack()
+        self._portal: BlockingPortal | None = None
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal())
+            self._client = stack.enter_context(self._portal.wrap_async_context_manager(self._portal.call(self._make)))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+        self._portal = self._client = None
+
+    def send(self, cid: int, payload: str | bytes, kind: Kind = Kind.TEXT) -> Sent:
+        """Client.send: returns when the event is durable."""
+        portal, client = self._open()
+        return portal.call(client.send, cid, payload, kind)
+
+    def events(self, timeout_s: float | None = None) -> Iterator[Update]:
+        """Client.events; ends when nothing came for timeout_s. Taking the next event confirms the one before."""
+        portal, client = self._open()
+
+        async def step() -> Update | None:
+            with anyio.move_on_after(timeout_s):
+                return await anext(source)
+            return None
+
+        source = portal.call(client.events)
+        while (update := portal.call(step)) is not None:
+            yield update
+
+    def conversations(self) -> list[Overview]:
+        portal, client = self._open()
+
+        async def listed() -> list[Overview]:
+            await client.synced()
+            return client.conversations()
+
+        return portal.call(listed)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(Client, name, None)
+        if name.startswith("_") or not callable(method):
+            raise AttributeError(f"BlockingClient has no {name}")
+
+        def call(*args: Any, **options: Any) -> Any:
+            portal, client = self._open()
+            return portal.call(partial(awaited, getattr(client, name), *args, **options))
+
+        return call
+
+    def _open(self) -> tuple[BlockingPortal, Client]:
+        if self._portal is None or self._client is None:
+            raise ClientError("the client is not open: use `with`")
+        return self._portal, self._client
+
+
+async def awaited(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call on the client's thread; plain methods of Client touch its loop, so they run here too."""
+    result = method(*args, **options)
+    if isinstance(result, Coroutine):
+        result = await result
+    await anyio.lowlevel.checkpoint()
+    return result

@@ -1,0 +1,208 @@
+"""The values that the client hands to the application, and the promise that carries an answer to it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from chatd.wire.schema import ConversationKind, Kind
+
+Value = TypeVar("Value")
+
+
+class Promise(Generic[Value]):
+    """An answer that comes later, without a clock or a loop: `listeners` are called once, when it is there."""
+
+    __slots__ = ("_error", "_value", "done", "listeners")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.listeners: list[Callable[[], None]] = []
+        self._value: Value | None = None
+        self._error: Exception | None = None
+
+    def resolve(self, value: Value) -> None:
+        if not self.done:
+            self._value = value
+            self._settle()
+
+    def fail(self, error: Exception) -> None:
+        if not self.done:
+            self._error = error
+            self._settle()
+
+    def _settle(self) -> None:
+        self.done = True
+        for listener in self.listeners:
+            listener()
+
+    def result(self) -> Value:
+        """The value, or the error raised. Only when `done`."""
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A stored event of ours. time_ms: the server's clock, Unix milliseconds. dup: an earlier try had stored it."""
+
+    cid: int
+    seq: int
+    time_ms: int
+    dup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of a conversation's log, known by (cid, seq).
+
+    own: this user sent it. stub: the payload was too large for this client, `payload` is empty and `size` its length.
+    """
+
+    cid: int
+    seq: int
+    sender: int
+    time_ms: int
+    kind: int
+    payload: bytes
+    own: bool = False
+    stub: bool = False
+    size: int = 0
+    confirm: Callable[[], None] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The payload as text; "" for kinds that are not text."""
+        return self.payload.decode("utf-8", "replace") if self.kind in (Kind.TEXT, Kind.MARKDOWN) else ""
+
+    def done(self) -> None:
+        """The application has dealt with this and all earlier events of the conversation: the position is stored."""
+        if self.confirm is not None:
+            self.confirm()
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events from_seq..to_seq will not come: retention dropped them, or this user may not read them."""
+
+    cid: int
+    from_seq: int
+    to_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The server was restored from a backup: positions were discarded, a known (cid, seq) may be another event now."""
+
+    log_epoch: int
+
+
+Update = Event | Gap | Reset
+
+
+@dataclass(frozen=True, slots=True)
+class Ephemeral:
+    """Typing and the like: never stored, may be missed. kind: an EphemeralKind."""
+
+    cid: int
+    sender: int
+    kind: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """How far a member has received and read a conversation."""
+
+    cid: int
+    user: int
+    delivered_seq: int
+    read_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """topics: what of the conversation's ephemeral side we now get; 0 when it has ended."""
+
+    cid: int
+    topics: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A push of the server about the account or itself."""
+
+    topic: int
+    content: dict[int, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The state of the connection: "connecting", "live", "waiting" (retry_s says for how long) or "closed"."""
+
+    state: str
+    retry_s: float = 0.0
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SendFailed:
+    """A queued send was refused for good (it may have been queued by an earlier run of the program)."""
+
+    cid: int
+    kind: int
+    payload: bytes
+    error: Exception
+
+
+Signal = Ephemeral | Receipt | Followed | Notice | Link | SendFailed
+
+
+@dataclass(slots=True)
+class Overview:
+    """What is known of a conversation without its events: enough for a list. unread counts messages, not events."""
+
+    cid: int
+    kind: int = ConversationKind.DIRECT
+    member: bool = True
+    head_seq: int = 0
+    message_count: int = 0
+    read_seq: int = 0
+    read_count: int = 0
+    last_sender: int = 0
+    last_time_ms: int = 0
+    last_kind: int = 0
+    last_preview: bytes = b""
+
+    @property
+    def unread(self) -> int:
+        return max(0, self.message_count - self.read_count)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Bounds of the client. Units are in the names.
+
+    start: where to begin with conversations when the state is new: "now" or "beginning".
+    """
+
+    start: str = "now"
+    outbox_max: int = 4096
+    ready_max: int = 4096
+    held_per_conversation_max: int = 256
+    conversations_max: int = 100_000
+    requests_max: int = 64
+    signals_max: int = 1024
+    window_frames: int = 0
+    window_bytes: int = 0
+    agent: str = "chatd-python"
+    backoff_base_s: float = 0.2
+    backoff_max_s: float = 30.0
+    # A connection whose login takes longer is given up.
+    login_timeout_s: float = 10.0
+    # With answers outstanding and nothing heard for this long, the server is asked for a PONG ...
+    probe_after_s: float = 5.0
+    # ... and when nothing at all comes for this much longer, the connection is lost.
+    probe_timeout_s: float = 10.0
+    # How long a hole before a pushed event may wait for the SEND_ACK of our own event that belongs there.
+    own_gap_s: float = 1.0
