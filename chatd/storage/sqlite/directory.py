@@ -87,7 +87,12 @@ class LockFile:
 
     def __init__(self, directory: Path, name: str, role: str) -> None:
         self._path = directory / name
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise StorageError(f"{self._path} cannot be opened: {error.strerror}") from error
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

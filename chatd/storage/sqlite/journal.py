@@ -67,6 +67,7 @@ class Journal:
         reserve: Reserve,
         *,
         segment_bytes: int = SEGMENT_BYTES,
+        read_only: bool = False,
         vfs: str | None = None,
     ) -> None:
         self._directory = directory
@@ -74,6 +75,7 @@ class Journal:
         self._lock = lock
         self._reserve = reserve
         self._segment_bytes = segment_bytes
+        self._read_only = read_only
         self._vfs = vfs
         self._number = 0
         self._connection: apsw.Connection | None = None
@@ -96,12 +98,13 @@ class Journal:
         ranges = {number: self._validate(number, in_use) for number in numbers}
         existing = [(number, found) for number, found in ranges.items() if found is not None]
         check_sequence(self._directory, existing, folded_pos, folded())
+        self.next_pos = existing[-1][1].next_pos if existing else folded_pos + 1
+        if self._read_only:
+            return
         if not existing:
-            self.next_pos = folded_pos + 1
             self._start_segment((numbers[-1] if numbers else 0) + 1)
             return
-        self._number, last = existing[-1]
-        self.next_pos = last.next_pos
+        self._number = existing[-1][0]
         path = segment_path(self._directory, self._number)
         with storage_errors("open", path):
             self._connection = open_segment(path, self._vfs, write=True)
@@ -112,6 +115,8 @@ class Journal:
         """See Store.append."""
         if pos != self.next_pos or count < 1:
             raise InternalError(f"batch of {count} records at {pos}, but the journal continues at {self.next_pos}")
+        if self._read_only:
+            raise StoreFailedError(f"{self._directory} was opened read-only")
         if self._failed:
             raise StoreFailedError("the journal failed before and must be opened anew by a new process")
         if not urgent and self._reserve.full and not self._reserve.restore():
@@ -233,7 +238,8 @@ class Journal:
                 raise StoreCorruptError(
                     f"{path} is empty, but batches were written to it: is {wal_path(path)} missing?"
                 )
-            remove_database(path)
+            if not self._read_only:
+                remove_database(path)
         elif header is not None and header.log_epoch != self._log_epoch:
             raise StoreCorruptError(f"{path} belongs to another data directory (log epoch {header.log_epoch})")
         return found

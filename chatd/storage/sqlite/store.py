@@ -33,14 +33,15 @@ ID_TABLES = ("user", "device", "api_key", "conversation")
 
 class StoreSettings(NamedTuple):
     """segment_bytes: size at which a new journal segment begins. reserve_bytes: given back when the disk is full,
-    which is over when there is room for it and slack_bytes. readers_max: connections for reading threads. vfs: for
-    fault tests.
+    which is over when there is room for it and slack_bytes. readers_max: connections for reading threads. read_only:
+    after failures of the disk; nothing is written, every append fails. vfs: for fault tests.
     """
 
     segment_bytes: int = SEGMENT_BYTES
     reserve_bytes: int = 64 * 1024 * 1024
     slack_bytes: int = 8 * 1024 * 1024
     readers_max: int = 4
+    read_only: bool = False
     vfs: str | None = None
 
 
@@ -135,8 +136,9 @@ class SqliteStore:
         self._journal = self._main = None
 
     def _open(self, accept_lost_journal: bool) -> None:
-        remove_orphans(self._directory)
-        self._reserve.open()
+        if not self._settings.read_only:
+            remove_orphans(self._directory)
+            self._reserve.open()
         lost = not segment_numbers(self._directory)
         path = self._directory / MAIN_NAME
         if not path.exists() and not (lost and not self._lock.text()):
@@ -153,10 +155,11 @@ class SqliteStore:
                     self._lock,
                     self._reserve,
                     segment_bytes=self._settings.segment_bytes,
+                    read_only=self._settings.read_only,
                     vfs=self._settings.vfs,
                 )
                 self._journal.open(lambda: meta_number(main, "folded_pos"))
-                self.boot_count = count_boot(main)
+                self.boot_count = meta_number(main, "boot_count") + 1 if self._settings.read_only else count_boot(main)
             finally:
                 main.close()
             self._main = connect(path, vfs=self._settings.vfs, write=False)
@@ -183,9 +186,12 @@ class SqliteStore:
 
 
 def count_boot(main: apsw.Connection) -> int:
-    """One more start, durably: session epochs are built on it and must never repeat."""
+    """One more start, durably: session epochs are built on it and must never repeat.
+
+    Steps of two: the numbers between belong to read-only starts, which cannot count.
+    """
     main.pragma("synchronous", 2)
-    count = main.execute("UPDATE meta SET value = value + 1 WHERE key = 'boot_count' RETURNING value").get
+    count = main.execute("UPDATE meta SET value = value + 2 WHERE key = 'boot_count' RETURNING value").get
     return int(count)
 
 
