@@ -12,7 +12,8 @@ from chatd.config.model import Issuer, Section
 WIDTH = 110
 HEAD = """\
 # chatd.toml: every setting with its default. `chatd serve --check` says what is wrong with a configuration.
-# The environment overrides the file (CHATD_SESSION__SENDS_PER_S=20), flags override both (--set session.sends_per_s=20).
+# The environment overrides the file (CHATD_SESSION__SENDS_PER_S=20); flags override both
+# (--set session.sends_per_s=20).
 """
 
 
@@ -32,9 +33,7 @@ def example_toml() -> str:
 def _section(name: str, section: Section) -> str:
     head = textwrap.fill((type(section).__doc__ or "").strip(), WIDTH, initial_indent="# ", subsequent_indent="# ")
     values = section.model_dump(mode="json")
-    entries = [
-        _entry(key, field, values[key]) for key, field in type(section).model_fields.items() if key != "issuers"
-    ]
+    entries = [_entry(key, field, values[key]) for key, field in type(section).model_fields.items() if key != "issuers"]
     return "\n".join([head, f"[{name}]", *entries])
 
 

@@ -1,8 +1,8 @@
 """Every setting of the operator, with unit, range and reason. security.md's numbers are the defaults.
 
 A name ends with its unit (_ms, _s, _bytes, _per_s) or with _max when it counts. Ranges are part of the type: a value
-outside is refused with the name of the key. The example file and the help are made from these fields, so a setting
-cannot exist without its explanation.
+outside is refused with the name of the key. 0 lifts a rate (…_per_s), for benchmarks that say so. The example file and
+the help are made from these fields, so a setting cannot exist without its explanation.
 """
 
 from ipaddress import IPv4Network, IPv6Network
@@ -72,9 +72,9 @@ class Accept(Section):
 
     connections_max: Annotated[int, Field(ge=16, le=1_000_000)] = 200_000
     """Connections of one shard; lowered to the limit of open files."""
-    accepts_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    accepts_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 10_000
     """New connections per second of one shard."""
-    address_connects_per_s: Annotated[int, Field(ge=1, le=100_000)] = 50
+    address_connects_per_s: Annotated[int, Field(ge=0, le=100_000)] = 50
     """New connections per second from one IPv4 address or IPv6 /64."""
     address_connects_burst: Annotated[int, Field(ge=1, le=100_000)] = 200
     """How many of them may come at once."""
@@ -101,11 +101,11 @@ class Accept(Section):
 class Session(Section):
     """Rates and sizes of a connection that has logged in."""
 
-    frames_per_s: Annotated[int, Field(ge=1, le=10_000_000)] = 20
+    frames_per_s: Annotated[int, Field(ge=0, le=10_000_000)] = 20
     """Frames a client may send per second. Above it, its socket is read more slowly (THROTTLE)."""
     frames_burst: Annotated[int, Field(ge=1, le=10_000_000)] = 200
     """How many frames at once."""
-    bytes_per_s: Annotated[int, Field(ge=1024, le=10_000_000_000)] = 64 * KIB
+    bytes_per_s: Annotated[int, Field(ge=0, le=10_000_000_000)] = 64 * KIB
     """Bytes a client may send per second."""
     bytes_burst: Annotated[int, Field(ge=65_539, le=10_000_000_000)] = 512 * KIB
     """How many bytes at once: at least one largest frame."""
@@ -113,14 +113,12 @@ class Session(Section):
     """More than so many times the rate for flood_s: closed with FLOOD."""
     flood_s: Annotated[int, Field(ge=1, le=600)] = 10
     """See flood_factor."""
-    sends_per_s: Annotated[int, Field(ge=1, le=10_000_000)] = 10
+    sends_per_s: Annotated[int, Field(ge=0, le=10_000_000)] = 10
     """SENDs per second of one user, all devices together. Above it: NAK RATE_LIMITED."""
     sends_burst: Annotated[int, Field(ge=1, le=10_000_000)] = 50
     """How many SENDs at once."""
     sends_in_flight_max: Annotated[int, Field(ge=1, le=4096)] = 64
     """Unanswered SENDs of one connection; then its socket is not read."""
-    calls_per_s: Annotated[int, Field(ge=1, le=1_000_000)] = 10
-    """SYNC, PULL, SUBSCRIBE and REQUEST per second of one connection."""
     ephemeral_interval_ms: Annotated[int, Field(ge=0, le=60_000)] = 3000
     """Shortest time between two typing or presence frames to one conversation; others are dropped."""
     heartbeat_ms: Annotated[int, Field(ge=25_000, le=300_000)] = 60_000
@@ -179,6 +177,8 @@ class Hub(Section):
     """Each direction of a link between two shards; a power of two."""
     group_members_max: Annotated[int, Field(ge=2, le=100_000)] = 500
     """Members of a group."""
+    user_devices_max: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Devices that one user may have registered."""
     user_devices_online_max: Annotated[int, Field(ge=1, le=1000)] = 10
     """Devices of one user online at a time."""
     user_conversations_max: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
@@ -187,6 +187,14 @@ class Hub(Section):
     """Groups that one user owns."""
     calls_in_progress_max: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """SYNC, PULL and REQUEST being worked on; more get BUSY."""
+    pulls_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 10
+    """SYNC and PULL of one device."""
+    pulls_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """How many of them at once."""
+    requests_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 20
+    """SUBSCRIBE and REQUEST of one device."""
+    requests_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 40
+    """How many of them at once."""
     ledger_entries_max: Annotated[int, Field(ge=0, le=100_000_000)] = 65_536
     """Hops that `chatd why` can still tell about, per process."""
 

@@ -28,10 +28,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chatd.storage": {"chatd.config"},
     "chatd.config": set(),
     "chatd.logs": set(),
+    "chatd.secrets": set(),
     "chatd.engine": {"chatd.wire"},
     "chatd.hub": {"chatd.wire", "chatd.engine", "chatd.storage", "chatd.config"},
     "chatd.services": {"chatd.wire", "chatd.engine", "chatd.storage", "chatd.hub", "chatd.config"},
-    "chatd.gateways": {"chatd.wire", "chatd.engine", "chatd.services", "chatd.config"},
+    "chatd.gateways": {"chatd.wire", "chatd.engine", "chatd.services", "chatd.config", "chatd.logs"},
     "chatd.http": {"chatd.wire", "chatd.engine", "chatd.services", "chatd.config"},
 } | dict.fromkeys(TOP, EVERYTHING)
 

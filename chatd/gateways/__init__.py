@@ -1,0 +1,1 @@
+"""Ways in that are not plain TCP: they end a transport and feed the engine's second door."""

@@ -1,0 +1,1 @@
+"""`chatd serve` put together: roles, the inline server, the choice between inline and supervised."""

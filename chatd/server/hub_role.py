@@ -1,0 +1,73 @@
+"""The hub role: a store, a core, and the hub's loop over both."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from chatd.engine.native import HubCore
+from chatd.hub.core_settings import HubCoreSettings
+from chatd.server.roles import Role, open_patiently
+from chatd.services.role import run as run_services
+from chatd.storage.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from chatd.storage.interface import Store
+
+POSITION = struct.Struct("<Q")
+# A position that waits in the pipe is newer than the ones before it: only the last one matters.
+FOLD_READ_BYTES = 4096
+
+
+def core_settings(settings: dict[str, Any], store: Store) -> HubCoreSettings:
+    hub = settings["hub"]
+    return HubCoreSettings(
+        log_epoch=store.log_epoch,
+        session_epoch_base=store.boot_count << 32,
+        tail_records_max=hub["tail_events_max"],
+        tail_bytes_max=hub["tail_bytes_max"],
+        devices_online_max=hub["user_devices_online_max"],
+        takeover_ms=hub["takeover_wait_ms"],
+        ledger_entries=hub["ledger_entries_max"],
+        receipt_members_max=min(500, hub["group_members_max"]),
+    )
+
+
+async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
+    """Until ("stop",). ready is reported when recovery is complete."""
+    store = await open_patiently(lambda: SqliteStore.open(role.data))
+    core = HubCore(core_settings(role.settings, store))
+    try:
+        async with trio.open_nursery() as nursery:
+            commands_in, commands = trio.open_memory_channel[tuple[Any, ...]](64)
+            nursery.start_soon(_forward, role.commands, commands_in)
+            if role.descriptors:
+                nursery.start_soon(_read_positions, role.descriptors[0], commands_in)
+            await run_services(
+                core,
+                store,
+                {**role.settings["hub"], "read_only": role.message.get("read_only", False)},
+                commands,
+                on_link_lost=lambda shard: nursery.start_soon(role.say, {"say": "lost", "to": "shard", "index": shard}),
+                task_status=task_status,
+            )
+            nursery.cancel_scope.cancel()
+    finally:
+        core.close()
+        store.close()
+
+
+async def _forward(source: trio.MemoryReceiveChannel[Any], sink: trio.MemorySendChannel[Any]) -> None:
+    async for command in source:
+        await sink.send(command)
+
+
+async def _read_positions(descriptor: int, sink: trio.MemorySendChannel[Any]) -> None:
+    """How far the folder has come, from the pipe that outlives every hub and folder."""
+    async with trio.lowlevel.FdStream(descriptor) as pipe:
+        async for data in pipe:
+            whole = len(data) - len(data) % POSITION.size
+            if whole:
+                await sink.send(("folded", POSITION.unpack_from(data, whole - POSITION.size)[0]))

@@ -1,0 +1,152 @@
+"""`--inline`: hub, one shard and the folder in one process and one trio run; the folder's work in a thread.
+
+The same roles with the same commands as under the supervisor, so what tests see here holds there. Nothing is restarted:
+a role that fails ends the process, and whoever started it starts it again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from chatd import logs
+from chatd.engine.native import Ring
+from chatd.errors import ChatdError, StoreFailedError
+from chatd.server.roles import ROLES, Role
+from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
+from chatd.supervisor.notify import notify, watchdog_interval_s
+from chatd.supervisor.plan import reload_message, worker_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chatd.config import Settings
+    from chatd.supervisor.listeners import Listener
+
+COMMANDS_MAX = 256
+LINK_EPOCH = 1
+DRAIN_GRACE_S = 3.0
+
+
+class InlineServer:
+    """All roles in this process. Same face as Supervisor: run(), ready, reload()."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: list[Listener],
+        secrets: dict[str, Any],
+        config_file: Path | None = None,
+        flags: dict[str, Any] | None = None,
+    ) -> None:
+        self.settings, self.listeners, self.secrets = settings, listeners, secrets
+        self.config_file, self.flags = config_file, flags
+        self.ready = trio.Event()
+        self._drained = trio.Event()
+        self._epoch = LINK_EPOCH
+        self._commands: dict[str, trio.MemorySendChannel[tuple[Any, ...]]] = {}
+        self._stopped: dict[str, trio.Event] = {}
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT. Returns the exit status."""
+        fold_read, fold_write = os.pipe2(os.O_CLOEXEC)
+        descriptors = {
+            "hub": [fold_read],
+            "folder": [fold_write],
+            "shard": [os.dup(listener.descriptor(0)) for listener in self.listeners],
+        }
+        status = 0
+        try:
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                async with trio.open_nursery() as nursery:
+                    for role in ("hub", "folder", "shard"):
+                        await self._start(role, descriptors[role], nursery)
+                    await self._link()
+                    nursery.start_soon(self._beat)
+                    self.ready.set()
+                    await self._answer_signals(signals)
+                    nursery.cancel_scope.cancel()
+        except* StoreFailedError as failures:
+            status = self._failed(failures, EXIT_STORE_FAILED)
+        except* ChatdError as failures:
+            status = self._failed(failures, EXIT_REFUSES)
+        finally:
+            os.close(fold_write)
+        return status
+
+    async def _start(self, role: str, descriptors: list[int], nursery: trio.Nursery) -> None:
+        self._commands[role], commands = trio.open_memory_channel[tuple[Any, ...]](COMMANDS_MAX)
+        stopped = self._stopped[role] = trio.Event()
+        message = {
+            "settings": worker_settings(self.settings, role, self.secrets),
+            "index": 0,
+            "listeners": [listener.kind for listener in self.listeners],
+            "shards": 1,
+        }
+
+        async def run_role(task_status: trio.TaskStatus[None]) -> None:
+            await ROLES[role](Role(message, descriptors, commands, self._heard), task_status=task_status)
+            stopped.set()
+
+        await nursery.start(run_role)
+
+    async def _link(self) -> None:
+        """Two objects over each ring, as if the ends were two processes: an end keeps its own positions."""
+        capacity = self.settings.hub.hub_ring_bytes
+        with Ring.create(capacity, self._epoch) as to_hub, Ring.create(capacity, self._epoch) as to_shard:
+            await self._commands["hub"].send(("link", 0, self._epoch, _other_end(to_hub), _other_end(to_shard)))
+            await self._commands["shard"].send(("link", 0, self._epoch, _other_end(to_shard), _other_end(to_hub)))
+        self._epoch += 1
+
+    async def _heard(self, said: dict[str, Any]) -> None:
+        match said["say"]:
+            case "drained":
+                self._drained.set()
+            case "lost":
+                logs.get().error("a ring was corrupt; the link is made anew")
+                await self._link()
+
+    async def _beat(self) -> None:
+        interval_s = watchdog_interval_s()
+        while interval_s is not None:
+            await trio.sleep(interval_s)
+            notify("WATCHDOG=1")
+
+    async def _answer_signals(self, signals: Any) -> None:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                await self.reload()
+                continue
+            with trio.move_on_after(self.settings.process.drain_timeout_ms / 1000 + DRAIN_GRACE_S):
+                await self._drain()
+            return
+
+    async def reload(self) -> None:
+        message = reload_message(self)
+        if message is not None:
+            await self._commands["shard"].send(("reload", message))
+            logs.get().info("reloaded: log level, certificates, keys")
+
+    async def _drain(self) -> None:
+        notify("STOPPING=1")
+        logs.get().info("draining", window_ms=self.settings.process.drain_window_ms)
+        await self._commands["shard"].send(("drain", self.settings.process.drain_window_ms))
+        await self._drained.wait()
+        for role in ("shard", "hub", "folder"):
+            await self._commands[role].send(("stop",))
+            await self._stopped[role].wait()
+
+    @staticmethod
+    def _failed(group: BaseExceptionGroup[Any], status: int) -> int:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        logs.get().error(str(error))
+        return status
+
+
+def _other_end(ring: Ring) -> Ring:
+    return Ring.attach(ring.memfd, ring.fileno(), ring.epoch)

@@ -1,0 +1,143 @@
+"""How often may somebody try to log in? Cost is charged before the work (security.md L3); every table is bounded."""
+
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from functools import lru_cache
+
+TABLE_ENTRIES_MAX = 65_536
+
+
+class Buckets:
+    """Token buckets by key: `burst` at once, refilled with per_s. The least recently used ones are forgotten.
+
+    An attacker who floods the table with keys wins one fresh bucket per forgotten one, which its own rate bounds.
+    """
+
+    def __init__(self, per_s: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s, self._burst, self._clock = per_s, burst, clock
+        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: Hashable) -> float:
+        """Charge one. 0.0: allowed; otherwise the seconds until it would be, and nothing is charged."""
+        now = self._clock()
+        level, at = self._levels.get(key, (self._burst, now))
+        level = min(self._burst, level + (now - at) * self._per_s)
+        if level < 1:
+            return (1 - level) / self._per_s
+        self._put(key, level - 1, now)
+        return 0.0
+
+    def give_back(self, key: Hashable) -> None:
+        """Undo one take."""
+        known = self._levels.get(key)
+        if known is not None:
+            self._put(key, min(self._burst, known[0] + 1), known[1])
+
+    def _put(self, key: Hashable, level: float, now: float) -> None:
+        self._levels[key] = (level, now)
+        self._levels.move_to_end(key)
+        if len(self._levels) > TABLE_ENTRIES_MAX:
+            self._levels.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+
+class Bans:
+    """Who is refused for a while without being looked at."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._until: OrderedDict[Hashable, float] = OrderedDict()
+
+    def add(self, key: Hashable) -> None:
+        self._until[key] = self._clock() + self._seconds
+        self._until.move_to_end(key)
+        if len(self._until) > TABLE_ENTRIES_MAX:
+            self._until.popitem(last=False)
+
+    def remaining_s(self, key: Hashable) -> float:
+        until = self._until.get(key)
+        if until is None:
+            return 0.0
+        left = until - self._clock()
+        if left <= 0:
+            del self._until[key]
+            return 0.0
+        return left
+
+
+class Exemptions:
+    """Networks that per-address limits do not apply to."""
+
+    def __init__(self, networks: list[str]) -> None:
+        self._networks = [ipaddress.ip_network(network) for network in networks]
+        self.covers = lru_cache(maxsize=4096)(self._covers)
+
+    def _covers(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+
+@lru_cache(maxsize=4096)
+def limited_prefix(address: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 of an IPv6 one."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
+
+
+class LoginLimits:
+    """The three limits of logins: per address, per user, per device (flapping)."""
+
+    def __init__(
+        self,
+        user_per_min: int,
+        address_per_min: int,
+        device_per_min: int,
+        ban_s: int,
+        exempt: list[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._users = Buckets(user_per_min / 60, user_per_min, clock)
+        self._addresses = Buckets(address_per_min / 60, address_per_min, clock)
+        self._devices = Buckets(device_per_min / 60, device_per_min, clock)
+        self._bans = Bans(ban_s, clock)
+        self._exemptions = Exemptions(exempt)
+
+    def exempt(self, address: str) -> bool:
+        return self._exemptions.covers(address)
+
+    def address(self, address: str) -> float:
+        """Charge an AUTH to its address. Seconds to wait, 0.0 when allowed."""
+        return 0.0 if self.exempt(address) else self._addresses.take(limited_prefix(address))
+
+    def user(self, name: Hashable) -> float:
+        """Charge an AUTH to the user it names. Not lifted for exempt addresses: give_back after success instead."""
+        return self._users.take(name)
+
+    def user_succeeded(self, name: Hashable, address: str) -> None:
+        """A login that succeeded from an exempt address is not counted: only guessing is."""
+        if self.exempt(address):
+            self._users.give_back(name)
+
+    def device(self, device: int, address: str) -> float:
+        """Charge a login of a device; too many of them and it is refused for a while. Seconds to wait."""
+        if not device or self.exempt(address):
+            return 0.0
+        banned_s = self._bans.remaining_s(device)
+        if banned_s:
+            return banned_s
+        if self._devices.take(device):
+            self._bans.add(device)
+            return self._bans.remaining_s(device)
+        return 0.0

@@ -1,0 +1,226 @@
+# Logins and resumes: from the engine's upcall to WELCOME.
+# Facts: after a crash all clients of a shard resume at once, 20,000 a second is the goal. Consequence: a resume is
+# synchronous, without a task and without the hub's Python side: open the ticket, register; later seal a new ticket,
+# send RESUMED. A login with a credential is a task of its own, because it asks the hub. Registration with the
+# hub, natively, is the same for both and is where revocations and takeover are decided.
+"""What a shard does with AUTH, RESUME, REAUTH and the hub's answer to a registration."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from chatd import logs
+from chatd.engine.interface import Engine
+from chatd.shard import frames
+from chatd.shard.credentials import Attempt, Credentials, LoginRefusedError, Principal
+from chatd.shard.hub_calls import HubCalls, HubRefusalError
+from chatd.shard.limits import LoginLimits
+from chatd.shard.ticket import Ticket, TicketRing
+from chatd.shard.tokens import TokenVerifier
+from chatd.wire import sync_cursor
+from chatd.wire.schema import Close, ErrorCode, Op
+
+# Registrations without an answer yet. A connection that ended meanwhile leaves its entry; the oldest are forgotten.
+PENDING_MAX = 65_536
+LOGINS_MAX = 2048
+BUSY_RETRY_MS = 1000
+
+Start = Callable[..., None]
+
+
+class Pending(NamedTuple):
+    """A registration under way. resumed: (log epoch, cursor) of the client, None for AUTH."""
+
+    token_epoch: int
+    token_expires_s: int
+    resumed: tuple[int, bytes] | None
+
+
+class Logins:
+    """The login side of one shard."""
+
+    def __init__(
+        self, engine: Engine, hub: HubCalls, settings: dict[str, Any], wake: Callable[[], None], start_soon: Start
+    ) -> None:
+        self._engine, self._hub, self._wake, self._start_soon = engine, hub, wake, start_soon
+        self._auth = auth = settings["auth"]
+        accept, session = settings["accept"], settings["session"]
+        self._limits = LoginLimits(
+            auth["user_logins_per_min"],
+            auth["address_logins_per_min"],
+            accept["flap_connects_per_min"],
+            accept["flap_ban_s"],
+            accept["address_exempt"],
+        )
+        self._frames = frames.WelcomeFrames(session["frames_per_s"], session["sends_per_s"])
+        self._pending: OrderedDict[int, Pending] = OrderedDict()
+        self._in_progress = 0
+        self._log_epoch = 0
+        self._log = logs.get()
+        self._limited = logs.Limited()
+        tokens = self._use_keys(settings["secrets"])
+        self._credentials = Credentials(hub, self._limits, tokens, auth["password_queue_max"])
+
+    def use_secrets(self, secrets: dict[str, Any]) -> None:
+        """New ticket keys and issuers, after a reload."""
+        self._credentials.tokens = self._use_keys(secrets)
+
+    def _use_keys(self, secrets: dict[str, Any]) -> TokenVerifier:
+        self._tickets = TicketRing([(number, bytes.fromhex(key)) for number, key in secrets["tickets"]])
+        return TokenVerifier(secrets["issuers"], self._auth["token_lifetime_max_s"], self._auth["clock_skew_s"])
+
+    # -- upcalls -----------------------------------------------------------------------------------------------------
+
+    def on_resume(self, handle: int, ticket: bytes, log_epoch: int, cursor: bytes, address: str) -> None:
+        opened = self._tickets.open(ticket, time.time())
+        if not isinstance(opened, Ticket):
+            self._refuse(handle, Op.RESUME, opened, "ticket", address)
+            return
+        banned_s = self._limits.device(opened.device, address)
+        if banned_s:
+            self._shed(handle, banned_s)
+            return
+        user, device, token_epoch, session_epoch, _, token_expires_s = opened
+        if self._engine.register(handle, user, device, token_epoch, session_epoch, token_expires_s):
+            self._expect(handle, Pending(token_epoch, token_expires_s, (log_epoch, cursor)))
+
+    def on_auth(
+        self,
+        handle: int,
+        credential: int,
+        device: int,
+        identity: str,
+        proof: bytes,
+        label: str,
+        nonce: bytes,
+        address: str,
+    ) -> None:
+        """Cost is charged before work: the limits that need no look-up come first."""
+        if self._in_progress >= LOGINS_MAX:
+            self._refuse(handle, Op.AUTH, ErrorCode.AUTH_BUSY, "logins", address, BUSY_RETRY_MS)
+            return
+        wait_s = self._limits.address(address)
+        if wait_s:
+            self._refuse(handle, Op.AUTH, ErrorCode.RATE_LIMITED, "address rate", address, int(wait_s * 1000) + 1)
+            return
+        banned_s = self._limits.device(device, address)
+        if banned_s:
+            self._shed(handle, banned_s)
+            return
+        self._in_progress += 1
+        self._start_soon(self._log_in, handle, Attempt(credential, device, identity, proof, label, nonce, address))
+
+    def on_reauth(
+        self, handle: int, credential: int, identity: str, proof: bytes, user: int, device: int, session_epoch: int
+    ) -> None:
+        if self._in_progress >= LOGINS_MAX:
+            self._refuse(handle, Op.REAUTH, ErrorCode.AUTH_BUSY, "logins", "", BUSY_RETRY_MS)
+            return
+        self._in_progress += 1
+        attempt = Attempt(credential, device, identity, proof, "", b"", "")
+        self._start_soon(self._reauthenticate, handle, attempt, user, session_epoch)
+
+    def on_registered(
+        self,
+        handle: int,
+        error: int,
+        retry_after_ms: int,
+        user: int,
+        device: int,
+        session_epoch: int,
+        previous_epoch: int,
+        cseq_stored: int,
+        pos: int,
+        log_epoch: int,
+    ) -> None:
+        """The hub has fixed the sync position and shut out older connections: the session can begin."""
+        pending = self._pending.pop(handle, None)
+        if pending is None:
+            self._engine.close(handle, Close.INTERNAL)
+            return
+        op = Op.AUTH if pending.resumed is None else Op.RESUME
+        if error:
+            self._refuse(handle, op, ErrorCode(error), "registration", "", retry_after_ms)
+            return
+        terms = self._engine.terms(handle)
+        if terms is None:
+            return
+        self._log_epoch = log_epoch
+        ticket = self._ticket(user, device, pending.token_epoch, session_epoch, pending.token_expires_s)
+        cursor = sync_cursor.encode(log_epoch, sync_cursor.SyncCursor(pos))
+        session = frames.Session(user, device, session_epoch, cseq_stored, terms, log_epoch, cursor, ticket)
+        if pending.resumed is None:
+            frame = self._frames.welcome(session)
+        else:
+            continuous = pending.resumed[0] == log_epoch and bool(pending.resumed[1])
+            frame = self._frames.resumed(session, continuity=continuous)
+        self._engine.welcome(handle, frame)
+
+    # -- tasks -------------------------------------------------------------------------------------------------------
+
+    async def _log_in(self, handle: int, attempt: Attempt) -> None:
+        try:
+            principal = await self._credentials.verify(attempt)
+            device = principal.device or await self._device(principal, attempt)
+            if self._engine.register(handle, principal.user, device, principal.token_epoch, 0, principal.expires_s):
+                self._expect(handle, Pending(principal.token_epoch, principal.expires_s, None))
+        except LoginRefusedError as refusal:
+            self._refuse(handle, Op.AUTH, refusal.code, refusal.reason, attempt.address, refusal.retry_after_ms)
+        except HubRefusalError as refusal:
+            self._refuse(handle, Op.AUTH, refusal.code, "hub", attempt.address, refusal.retry_after_ms)
+        except Exception:  # noqa: BLE001 a bug must not end the other logins
+            self._log.exception("login failed", credential=attempt.credential)
+            self._refuse(handle, Op.AUTH, ErrorCode.INTERNAL, "bug", attempt.address, BUSY_RETRY_MS)
+        finally:
+            self._in_progress -= 1
+            self._wake()
+
+    async def _device(self, principal: Principal, attempt: Attempt) -> int:
+        answer = await self._hub.call("device", principal.user, attempt.device, attempt.label)
+        device: int = answer["device"]
+        return device
+
+    async def _reauthenticate(self, handle: int, attempt: Attempt, user: int, session_epoch: int) -> None:
+        try:
+            principal = await self._credentials.verify(attempt)
+            if principal.user != user:
+                raise LoginRefusedError(ErrorCode.AUTH_FAILED, "reauth: another user")
+            _, pos = await self._hub.call("ping")
+            terms = self._engine.terms(handle)
+            if terms is None:
+                return
+            ticket = self._ticket(user, attempt.device, principal.token_epoch, session_epoch, principal.expires_s)
+            cursor = sync_cursor.encode(self._log_epoch, sync_cursor.SyncCursor(pos))
+            session = frames.Session(user, attempt.device, session_epoch, 0, terms, self._log_epoch, cursor, ticket)
+            self._engine.reauthenticated(handle, principal.expires_s, self._frames.welcome(session))
+        except LoginRefusedError as refusal:
+            self._refuse(handle, Op.REAUTH, refusal.code, refusal.reason, "", refusal.retry_after_ms)
+        except HubRefusalError as refusal:
+            self._refuse(handle, Op.REAUTH, refusal.code, "hub", "", refusal.retry_after_ms)
+        except Exception:  # noqa: BLE001 a bug must not end the other logins
+            self._log.exception("reauthentication failed", credential=attempt.credential)
+            self._refuse(handle, Op.REAUTH, ErrorCode.INTERNAL, "bug", "", BUSY_RETRY_MS)
+        finally:
+            self._in_progress -= 1
+            self._wake()
+
+    # -- small things ------------------------------------------------------------------------------------------------
+
+    def _ticket(self, user: int, device: int, token_epoch: int, session_epoch: int, token_expires_s: int) -> bytes:
+        expires_s = int(time.time()) + self._auth["ticket_lifetime_s"]
+        return self._tickets.seal(Ticket(user, device, token_epoch, session_epoch, expires_s, token_expires_s))
+
+    def _expect(self, handle: int, pending: Pending) -> None:
+        self._pending[handle] = pending
+        if len(self._pending) > PENDING_MAX:
+            self._pending.popitem(last=False)
+
+    def _shed(self, handle: int, seconds: float) -> None:
+        self._engine.close(handle, Close.SHED, int(seconds * 1000))
+
+    def _refuse(self, handle: int, op: Op, code: ErrorCode, reason: str, address: str, retry_after_ms: int = 0) -> None:
+        self._engine.refuse(handle, frames.error(code, op, retry_after_ms))
+        left_out = self._limited.allow(address, reason)
+        if left_out is not None:
+            self._log.info("login refused", code=code.name, reason=reason, address=address, like_it_since=left_out)

@@ -1,0 +1,141 @@
+# The shard's loop: wait for the engine, poll it, hand upcalls to Python.
+# Facts: a wake-up through trio costs 10-60 us, a poll that finds nothing 1 us. Consequence: while traffic flows the
+# loop does not sleep, it yields and polls again; other tasks (logins, control) run at least every 500 us, which is the
+# budget of one poll. Price: under load one core is busy, which is what it is there for.
+"""The loop of one shard, and its commands from the supervisor."""
+
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any
+
+import trio
+
+from chatd import logs
+from chatd.engine.interface import Engine, Upcall
+from chatd.shard.hub_calls import HubCalls
+from chatd.shard.logins import Logins
+
+POLL_BUDGET_US = 500
+DRAIN_POLL_S = 0.02
+
+Say = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Shard:
+    """Everything Python of one shard. Engine commands are given from this loop's thread only; wake() after them."""
+
+    def __init__(self, engine: Engine, settings: dict[str, Any], say: Say) -> None:
+        self.engine = engine
+        self._say = say
+        self._sleep: trio.CancelScope | None = None
+        self._nursery: trio.Nursery | None = None
+        self._log = logs.get()
+        self.hub = HubCalls(engine, self.wake)
+        self.hub.questions["ledger"] = self._ledger
+        self.logins = Logins(engine, self.hub, settings, self.wake, self.start_soon)
+        self.handlers: dict[str, Callable[..., None]] = {
+            "auth": self.logins.on_auth,
+            "resume": self.logins.on_resume,
+            "reauth": self.logins.on_reauth,
+            "registered": self.logins.on_registered,
+            "rpc": self.hub.on_rpc,
+            "hub_lost": lambda: self._lost("hub", 0),
+            "peer_lost": lambda index: self._lost("shard", index),
+            "closed": lambda *_: None,
+            "readable": lambda handle: None,
+            "resumed": lambda handle: None,
+        }
+        # Called at the end of a reload; the TLS listener reads its certificates anew.
+        self.on_reload: list[Callable[[dict[str, Any]], None]] = []
+        # Called when a drain begins; listeners stop accepting.
+        self.on_drain: list[Callable[[], None]] = []
+
+    def wake(self) -> None:
+        """End the loop's sleep: a command was given to the engine."""
+        if self._sleep is not None:
+            self._sleep.cancel()
+
+    def start_soon(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(function, *arguments)
+
+    async def run(
+        self, commands: AsyncIterable[tuple[Any, ...]], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until ("stop",)."""
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._serve)
+            task_status.started()
+            await self._obey(commands)
+            self._nursery.cancel_scope.cancel()
+
+    async def _serve(self) -> None:
+        engine = self.engine
+        while True:
+            upcalls = engine.poll(POLL_BUDGET_US)
+            if upcalls:
+                self._dispatch(upcalls)
+            if upcalls or engine.busy():
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._wait()
+
+    async def _wait(self) -> None:
+        timeout_ms = self.engine.timeout_ms()
+        if timeout_ms == 0:
+            await trio.lowlevel.checkpoint()
+            return
+        with trio.CancelScope() as self._sleep:
+            if timeout_ms > 0:
+                self._sleep.deadline = trio.current_time() + timeout_ms / 1000
+            await trio.lowlevel.wait_readable(self.engine.fileno())
+        self._sleep = None
+
+    def _dispatch(self, upcalls: list[Upcall]) -> None:
+        """One bad upcall must not take the shard's other connections with it: it is logged and its client times out."""
+        for name, *fields in upcalls:
+            try:
+                self.handlers[str(name)](*fields)
+            except Exception:  # noqa: BLE001
+                self._log.exception("upcall failed", upcall=name)
+
+    def _lost(self, role: str, index: int) -> None:
+        self.start_soon(self._say, {"say": "lost", "to": role, "index": index})
+
+    def _ledger(self, cid: int, seq: int, user: int | None) -> tuple[list[Any], bool]:
+        entries, aged_out = self.engine.ledger(cid, seq, user)
+        return list(entries), aged_out
+
+    async def _obey(self, commands: AsyncIterable[tuple[Any, ...]]) -> None:
+        engine = self.engine
+        async for command in commands:
+            match command:
+                case ("link", _, epoch, ring_in, ring_out):
+                    engine.link_hub(epoch, ring_in, ring_out)
+                case ("link_peer", index, epoch, ring_in, ring_out):
+                    engine.link_peer(index, epoch, ring_in, ring_out)
+                case ("unlink", _):
+                    engine.unlink_hub()
+                case ("unlink_peer", index):
+                    engine.unlink_peer(index)
+                case ("reload", message):
+                    self._reload(message)
+                case ("drain", window_ms):
+                    for stop_accepting in self.on_drain:
+                        stop_accepting()
+                    engine.drain(window_ms)
+                    self.start_soon(self._report_drained, window_ms)
+                case ("stop",):
+                    return
+            self.wake()
+
+    def _reload(self, message: dict[str, Any]) -> None:
+        self.logins.use_secrets(message["secrets"])
+        for reload in self.on_reload:
+            reload(message)
+
+    async def _report_drained(self, window_ms: int) -> None:
+        """When no connection is left; the window plus the linger of the last BYE ends it in any case."""
+        with trio.move_on_after(window_ms / 1000 + 2):
+            while self.engine.counters().get("connections", 0):  # noqa: ASYNC110 the engine has no event
+                await trio.sleep(DRAIN_POLL_S)
+        await self._say({"say": "drained"})

@@ -1,0 +1,124 @@
+"""JSON Web Tokens: one algorithm per issuer, keys from a map, every claim required. security.md 4; ASVS 9.1, 9.2.
+
+The header of a token is its bearer's word. It may name a key id, which is looked up in a map; it may not bring a key
+(jwk), a place to fetch one (jku, x5u), a file, or an algorithm other than the issuer's.
+"""
+
+import base64
+import binascii
+import time
+from typing import Any, NamedTuple
+
+import jwt
+import orjson
+
+TOKEN_BYTES_MAX = 2048
+SUBJECT_BYTES_MAX = 64
+REQUIRED = ["iss", "aud", "sub", "exp", "nbf"]
+FORBIDDEN_HEADERS = frozenset({"jku", "x5u", "jwk", "x5c", "crit", "b64", "zip"})
+
+
+class Claims(NamedTuple):
+    """A token that holds. issued_ms is compared with the user's token epoch, the time of the last revocation."""
+
+    subject: str
+    expires_s: int
+    issued_ms: int
+    create_user: bool
+
+
+class InvalidTokenError(Exception):
+    """The message is for our logs, by a closed set of words; clients learn AUTH_FAILED only. expired: or that."""
+
+    def __init__(self, reason: str, expired: bool = False) -> None:
+        super().__init__(reason)
+        self.expired = expired
+
+
+class TokenVerifier:
+    """Verifies tokens of the issuers it was given (chatd.secrets.load)."""
+
+    def __init__(self, issuers: list[dict[str, Any]], lifetime_max_s: int, clock_skew_s: int) -> None:
+        self._issuers = {issuer["issuer"]: issuer for issuer in issuers}
+        self._lifetime_max_s = lifetime_max_s
+        self._clock_skew_s = clock_skew_s
+        self._keys = {
+            (issuer["issuer"], kid): _prepared(issuer["algorithm"], key)
+            for issuer in issuers
+            for kid, key in issuer["keys"].items()
+        }
+
+    def verify(self, token: bytes) -> Claims:
+        """Claims of a valid token. InvalidTokenError otherwise, and nothing else."""
+        if len(token) > TOKEN_BYTES_MAX:
+            raise InvalidTokenError("too long")
+        header, payload = _peek(token)
+        issuer = self._issuers.get(payload.get("iss")) if isinstance(payload.get("iss"), str) else None
+        if issuer is None:
+            raise InvalidTokenError("unknown issuer")
+        key = self._key(issuer, header)
+        try:
+            claims = jwt.decode(
+                token.decode("ascii"),
+                key,
+                algorithms=[issuer["algorithm"]],
+                audience=issuer["audience"],
+                issuer=issuer["issuer"],
+                leeway=self._clock_skew_s,
+                options={"require": REQUIRED, "verify_signature": True, "strict_aud": True},
+            )
+        except jwt.ExpiredSignatureError:
+            raise InvalidTokenError("expired", expired=True) from None
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise InvalidTokenError(type(error).__name__) from None
+        return self._judged(claims, issuer)
+
+    def _key(self, issuer: dict[str, Any], header: dict[str, Any]) -> Any:
+        if header.get("alg") != issuer["algorithm"]:
+            raise InvalidTokenError("algorithm")
+        if FORBIDDEN_HEADERS & header.keys():
+            raise InvalidTokenError("forbidden header")
+        if header.get("typ") not in issuer["types"]:
+            raise InvalidTokenError("type")
+        kid = header.get("kid")
+        if not isinstance(kid, str) or (issuer["issuer"], kid) not in self._keys:
+            raise InvalidTokenError("unknown key id")
+        return self._keys[issuer["issuer"], kid]
+
+    def _judged(self, claims: dict[str, Any], issuer: dict[str, Any]) -> Claims:
+        subject, expires_s, not_before_s = claims["sub"], claims["exp"], claims["nbf"]
+        issued_s = claims.get("iat", not_before_s)
+        # bool is an int, and JSON has true; floats are legal NumericDates but nobody needs them.
+        if any(type(moment) is not int or not 0 <= moment < 1 << 40 for moment in (expires_s, not_before_s, issued_s)):
+            raise InvalidTokenError("times")
+        if expires_s - not_before_s > self._lifetime_max_s:
+            raise InvalidTokenError("lifetime")
+        if not isinstance(subject, str) or not 0 < len(subject.encode("utf-8", "replace")) <= SUBJECT_BYTES_MAX:
+            raise InvalidTokenError("subject")
+        return Claims(subject, expires_s, issued_s * 1000, bool(issuer["create_users"]))
+
+
+def issue(key: str, kid: str, issuer: str, subject: str, lifetime_s: int, **claims: Any) -> str:
+    """A token of our own (HS256), as `chatd token` prints it. Kept beside the verifier so that they agree."""
+    now = int(time.time())
+    content = {"iss": issuer, "aud": issuer, "sub": subject, "iat": now, "nbf": now, "exp": now + lifetime_s, **claims}
+    return jwt.encode(content, key, algorithm="HS256", headers={"kid": kid})
+
+
+def _peek(token: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and payload, not verified: only to find the key."""
+    parts = token.split(b".")
+    if len(parts) != 3:
+        raise InvalidTokenError("not three parts")
+    try:
+        header, payload = (orjson.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))) for part in parts[:2])
+    except (ValueError, binascii.Error):
+        raise InvalidTokenError("not base64 of JSON") from None
+    if not isinstance(header, dict) or not isinstance(payload, dict):
+        raise InvalidTokenError("not objects")
+    return header, payload
+
+
+def _prepared(algorithm: str, key: str) -> Any:
+    """Parse a PEM once; it costs more than a verification."""
+    return jwt.get_algorithm_by_name(algorithm).prepare_key(key)

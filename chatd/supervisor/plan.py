@@ -1,0 +1,73 @@
+"""What a worker is told: plain data made from the settings, and the descriptors that go with it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from chatd import logs, secrets
+from chatd.config import load, plain
+from chatd.config.engine import engine_settings
+from chatd.errors import ChatdError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chatd.config import Settings
+    from chatd.supervisor.child import Child
+    from chatd.supervisor.core import Supervisor
+
+
+def worker_settings(settings: Settings, role: str, keys: dict[str, Any]) -> dict[str, Any]:
+    """Everything one role needs, and no more: only shards see secrets."""
+    told: dict[str, Any] = {
+        "data": str(settings.data.absolute()),
+        "log": {"format": logs.resolved(settings.log.format), "level": settings.log.level},
+        "hub": {**plain(settings.hub), "guests": settings.auth.guests},
+    }
+    if role == "shard":
+        told |= {
+            "engine": engine_settings(settings),
+            "auth": plain(settings.auth),
+            "tls": plain(settings.tls),
+            "session": plain(settings.session),
+            "accept": plain(settings.accept),
+            "proxy_networks": plain(settings.listen)["proxy_networks"],
+            "secrets": keys,
+        }
+    return told
+
+
+def start_message(supervisor: Supervisor, child: Child) -> tuple[dict[str, Any], list[int]]:
+    """The first packet for a worker, and its descriptors."""
+    settings = worker_settings(supervisor.settings, child.role, supervisor.secrets)
+    message: dict[str, Any] = {"do": "start", "role": child.role, "index": child.index, "settings": settings}
+    if child.role == "shard":
+        message["listeners"] = [listener.kind for listener in supervisor.listeners]
+        message["shards"] = supervisor.shards
+        return message, [listener.descriptor(child.index) for listener in supervisor.listeners]
+    if child.role == "hub":
+        message["read_only"] = supervisor.read_only
+        message["shards"] = supervisor.shards
+        return message, [supervisor.fold_read]
+    return message, [supervisor.fold_write]
+
+
+class Reloadable(Protocol):
+    """Who can be reloaded: the supervisor, or the inline server."""
+
+    config_file: Path | None
+    flags: dict[str, Any] | None
+    secrets: dict[str, Any]
+
+
+def reload_message(supervisor: Reloadable) -> dict[str, Any] | None:
+    """SIGHUP: what may change without a restart. None when the new configuration cannot be used: the old one stays."""
+    try:
+        fresh = load(supervisor.config_file, supervisor.flags)
+        keys = secrets.load(fresh)
+    except ChatdError as error:
+        logs.get().error("reload refused; the old settings stay", error=str(error))
+        return None
+    supervisor.secrets = keys
+    logs.configure(logs.resolved(fresh.log.format), fresh.log.level, role="supervisor")
+    return {"do": "reload", "log_level": fresh.log.level, "secrets": keys, "tls": plain(fresh.tls)}

@@ -1,0 +1,119 @@
+"""`python -m chatd.worker ROLE INDEX FD`: a worker process. Started by the supervisor only.
+
+It reads its settings from the control socket FD, runs its role on trio, proves every 250 ms that its loop turns, and
+ends when the supervisor does. Crash-only: nothing is saved at the end that a kill -9 would lose.
+"""
+
+import faulthandler
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+import setproctitle
+import trio
+
+from chatd import logs
+from chatd.errors import ConfigError, StoreCorruptError, StoreFailedError, StoreLockedError
+from chatd.server.roles import ROLES, Role
+from chatd.supervisor import links
+from chatd.supervisor.control import Control
+from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
+
+BEAT_S = 0.25
+COMMANDS_MAX = 256
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    role, index, descriptor = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    faulthandler.enable(all_threads=True)
+    _die_with_supervisor()
+    # Only the supervisor decides when a worker ends: ^C in a terminal reaches the supervisor, which drains.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    setproctitle.setproctitle(f"chatd: {role} {index}" if role == "shard" else f"chatd: {role}")
+    control = socket.socket(fileno=descriptor)
+    control.set_inheritable(False)
+    try:
+        trio.run(_run, role, index, control)
+    except* (ConfigError, StoreCorruptError, StoreLockedError) as refusals:
+        _end(EXIT_REFUSES, refusals)
+    except* StoreFailedError as failures:
+        _end(EXIT_STORE_FAILED, failures)
+
+
+def _end(status: int, group: BaseExceptionGroup[Any]) -> None:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    logs.get().error(str(error))
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _die_with_supervisor() -> None:
+    """The kernel kills us when the supervisor dies, also when this process hangs or is stopped (PR_SET_PDEATHSIG)."""
+    import ctypes
+
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+async def _run(role: str, index: int, sock: socket.socket) -> None:
+    control = Control(sock)
+    first = await control.receive()
+    if first is None:
+        return
+    message, descriptors = first
+    settings = message["settings"]
+    logs.configure(settings["log"]["format"], settings["log"]["level"], role=role, index=index)
+    send_commands, commands = trio.open_memory_channel[tuple[Any, ...]](COMMANDS_MAX)
+
+    async def say(said: dict[str, Any]) -> None:
+        await control.send(said)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_beat, control)
+        await nursery.start(_run_role, ROLES[role], Role(message, descriptors, commands, say), nursery.cancel_scope)
+        nursery.start_soon(_obey, role, control, send_commands, nursery.cancel_scope)
+        await control.send({"say": "ready"})
+
+
+async def _run_role(entry: Any, role: Role, scope: trio.CancelScope, task_status: trio.TaskStatus[None]) -> None:
+    await entry(role, task_status=task_status)
+    scope.cancel()
+
+
+async def _beat(control: Control) -> None:
+    while True:
+        await control.send({"say": "beat"})
+        await trio.sleep(BEAT_S)
+
+
+async def _obey(
+    role: str, control: Control, commands: trio.MemorySendChannel[tuple[Any, ...]], scope: trio.CancelScope
+) -> None:
+    """Turn packets into commands for the role, until the supervisor is gone."""
+    while (received := await control.receive()) is not None:
+        message, descriptors = received
+        # Between shards; everything else is a link with the hub at one end.
+        suffix = "_peer" if message.get("to") == role == "shard" else ""
+        match message["do"]:
+            case "link":
+                ring_in, ring_out = links.attach(message["epoch"], descriptors)
+                await commands.send((f"link{suffix}", message["index"], message["epoch"], ring_in, ring_out))
+            case "unlink":
+                await commands.send((f"unlink{suffix}", message["index"]))
+            case "reload":
+                logs.set_level(message["log_level"])
+                await commands.send(("reload", message))
+            case "drain":
+                await commands.send(("drain", message["window_ms"]))
+            case "stop":
+                await commands.send(("stop",))
+    scope.cancel()
+
+
+if __name__ == "__main__":
+    main()
