@@ -53,6 +53,7 @@ class Measurement:
     generator_cpu_share: float
     steal_share: float
     counts: dict[str, int] = field(repr=False)
+    backlog: int | None = None  # chatd, durable: records not folded yet when the load ended
 
     @property
     def faults(self) -> list[str]:

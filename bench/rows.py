@@ -13,7 +13,28 @@ SPREAD_NOTABLE = 1.25
 
 def rows_of(point: Point, measured: dict[str, list[Measurement]]) -> list[dict[str, Any]]:
     """One row per server, in the order of measurement."""
-    return [_row(point, server, repeats) for server, repeats in measured.items()]
+    rows = [_row(point, server, repeats) for server, repeats in measured.items()]
+    _compare(rows)
+    return rows
+
+
+def _compare(rows: list[dict[str, Any]]) -> None:
+    """Give chatd's row its ratios to the best peer: below 1 is better, but for the rate."""
+    peers = [row for row in rows if row["server"] != "chatd"]
+    for row in rows:
+        if row["server"] != "chatd" or not peers:
+            continue
+        cpu = min(peer["server_cpu_us_per_op"] for peer in peers)
+        row["ratio_to_best_peer"] = {
+            "server_cpu_us_per_op": row["server_cpu_us_per_op"] / cpu if cpu else None,
+            "per_s": row["per_s"] / max(peer["per_s"] for peer in peers),
+        }
+        if row["latency_us"]:
+            best = min(peer["latency_us"]["p50"] for peer in peers if peer["latency_us"])
+            row["ratio_to_best_peer"]["p50"] = row["latency_us"]["p50"] / best
+        if row["bytes_per_connection"] is not None:
+            size = min(peer["bytes_per_connection"] for peer in peers)
+            row["ratio_to_best_peer"]["bytes_per_connection"] = row["bytes_per_connection"] / size
 
 
 def _row(point: Point, server: str, repeats: list[Measurement]) -> dict[str, Any]:
@@ -38,6 +59,9 @@ def _row(point: Point, server: str, repeats: list[Measurement]) -> dict[str, Any
     delivery = _percentiles([repeat.delivery_us for repeat in repeats])
     if delivery is not None:
         row["delivery_us"] = delivery
+    backlogs = [repeat.backlog for repeat in repeats if repeat.backlog is not None]
+    if backlogs:
+        row["backlog"] = backlogs
     if point.work == "idle":
         interval_s = point.heartbeat_ms / 1000
         row["process_bytes_per_connection"] = _medians([repeat.process_bytes_per_connection for repeat in repeats])

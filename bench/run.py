@@ -6,6 +6,7 @@ Repeats are the outer loop and servers the inner one, so that a slow minute of t
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -113,6 +114,8 @@ class Run:
         taken = generator.run(
             order, self.cores, lambda stage, done: self.on_progress(server.name, point.label, stage, done)
         )
+        if point.work == "durable":
+            taken = replace(taken, backlog=server.backlog())
         self.measured.setdefault((server.name, point.label), []).append(taken)
 
     def _rate(self, point: Point, server: Server) -> float:

@@ -108,6 +108,17 @@ def _notes(console: Console, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if row["goal"]:
             console.print(f"  goal: {row['goal']}", style="dim", highlight=False)
+        if "ratio_to_best_peer" in row:
+            ratios = ", ".join(
+                f"{name} {ratio:.2f}" for name, ratio in row["ratio_to_best_peer"].items() if ratio is not None
+            )
+            console.print(f"  chatd / best peer: {ratios}", highlight=False)
+        if "server_cpu_us_per_connection_second" in row:
+            share = row["server_cpu_us_per_connection_second"]
+            console.print(f"  {row['server']}: {share:.3f} µs of CPU per connection and second", highlight=False)
+        if "backlog" in row:
+            records = ", ".join(f"{count:,}" for count in row["backlog"])
+            console.print(f"  {row['server']}, records not folded when the load ended: {records}", style="dim")
         if len(row["process_cpu_us_per_op"]) > 1:
             shares = ", ".join(f"{label} {us:.3f}" for label, us in row["process_cpu_us_per_op"].items())
             console.print(f"  {row['server']}, CPU µs/op by process: {shares}", style="dim", highlight=False)

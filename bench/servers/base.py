@@ -56,6 +56,10 @@ class Server(ABC):
         assert self.process is not None
         return {self.name: self.process.pid}
 
+    def backlog(self) -> int | None:
+        """Stored records that still have to be moved into their place; None where there is no such thing."""
+        return None
+
     def plan(self, shape: Shape, path: Path) -> None:
         """Write the generator's plan. Peers need neither users nor conversations: a channel's number is its name."""
         with path.open("w", encoding="ascii") as file:

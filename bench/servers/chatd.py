@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
+from bench.backlog import backlog_of
 from bench.machine import ROOT
 from bench.seed import Seeder, SeedError
 from bench.servers.base import Server, StartError
@@ -73,6 +74,9 @@ class Chatd(Server):
         for pid in _children(self.process.pid):
             found[_label(pid, set(found))] = pid
         return found
+
+    def backlog(self) -> int | None:
+        return backlog_of(self.directory / "data")
 
     def plan(self, shape: Shape, path: Path) -> None:
         if self.seeder is None:

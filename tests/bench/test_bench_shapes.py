@@ -3,6 +3,7 @@
 import io
 
 import pytest
+
 from bench.generator import Measurement
 from bench.rows import rows_of
 from bench.scenarios import Point

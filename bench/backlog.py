@@ -1,0 +1,29 @@
+"""How far chatd's folder is behind its journal: records that are on disk, but not in their place yet.
+
+A durable rate that only holds while the backlog grows is a burst, not a rate.
+"""
+
+from pathlib import Path
+
+import apsw
+
+
+def backlog_of(data: Path) -> int:
+    """Records in the journal beyond folded_pos; reads both while the server runs."""
+    segments = sorted(data.glob("journal-*.db"))
+    folded = _number(data / "chatd.db", "SELECT value FROM meta WHERE key = 'folded_pos'")
+    for segment in reversed(segments):
+        end = _number(segment, "SELECT pos + count - 1 FROM batch ORDER BY pos DESC LIMIT 1")
+        if end:
+            return max(0, end - folded)
+    return 0
+
+
+def _number(path: Path, query: str) -> int:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        connection.set_busy_timeout(1000)
+        row = connection.execute(query).fetchone()
+        return int(row[0]) if row else 0
+    finally:
+        connection.close()
