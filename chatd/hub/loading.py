@@ -27,6 +27,8 @@ Answer = TypeVar("Answer")
 
 JOBS_PER_READ_MAX = 256
 JOBS_WAITING_MAX = 100_000
+PAGE_READS_MAX = 2
+"""Threads for pages, beside the one for jobs; the store's reader has at least three connections."""
 READ_RETRY_S = 0.1
 LOAD_TIMEOUT_S = 5.0
 NOBODY_EPOCH = (1 << 63) - 1
@@ -60,7 +62,7 @@ class Loader:
         self._until_folded: dict[Job, trio.Event] = {}
         self._arrival = trio.Event()
         self._job_limiter = trio.CapacityLimiter(1)
-        self._page_limiter = trio.CapacityLimiter(1)
+        self._page_limiter = trio.CapacityLimiter(PAGE_READS_MAX)
         self.folded_pos = 0
 
     # ------------------------------------------------------------ what others call

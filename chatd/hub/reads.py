@@ -98,7 +98,10 @@ class _Walk:
             if floor <= seq:
                 seq = self._from_tail(seq, end)
             else:
-                seq = await self._from_database(seq, min(end, floor - 1))
+                end = min(end, floor - 1)
+                seq = await self._from_database(seq, end)
+            if seq <= end:
+                self._bytes_left = 0  # it was cut by a bound of the page
         raise AssertionError("the last round returns")
 
     def _tail_floor(self) -> int:
@@ -124,23 +127,28 @@ class _Walk:
             call.user,
             bool(call.features & Feature.LITE),
         )
-        self._add(found, (next_seq or end + 1) - seq)
-        return next_seq or end + 1
+        self._add(found, next_seq - seq)
+        return next_seq
 
     async def _from_database(self, seq: int, end: int) -> int:
         call, cid = self._call, self._cid
         events_max, bytes_max = self._events_left, self._bytes_left
 
-        def read(view: View) -> tuple[bytes, int, int]:
-            rows = view.events(cid, seq, end, events_max, bytes_max)
-            encoded = [
-                frames.deliver_history(cid, row.seq, row.ts_ms, row.sender, row.kind, row.body, call.frame_bytes_max)
-                for row in rows
-            ]
-            return b"".join(encoded), len(rows), rows[-1].seq + 1 if rows else seq
+        def read(view: View) -> tuple[bytes, int]:
+            found = bytearray()
+            next_seq = seq
+            for row in view.events(cid, seq, end, events_max, bytes_max):
+                encoded = frames.deliver_history(
+                    cid, row.seq, row.ts_ms, row.sender, row.kind, row.body, call.frame_bytes_max
+                )
+                if len(found) + len(encoded) > bytes_max:
+                    break
+                found += encoded
+                next_seq = row.seq + 1
+            return bytes(found), next_seq
 
-        found, count, next_seq = await self._hub.loader.read(read)
-        self._add(found, count)
+        found, next_seq = await self._hub.loader.read(read)
+        self._add(found, next_seq - seq)
         return next_seq
 
     def _add(self, found: bytes, count: int) -> None:
@@ -172,7 +180,7 @@ async def _chunks(hub: "Hub", call: "Call", pull: PullCall) -> bytes:
     may = await hub.lookup(lambda: readable(hub.core, pull.cid, call.user))
     if _span_at(may, pull.from_seq, pull.from_seq) is None:
         raise not_found()
-    payload = await _payload(hub, pull.cid, pull.from_seq)
+    payload = await _payload(hub, pull.cid, pull.from_seq, call.user)
     may = await hub.lookup(lambda: readable(hub.core, pull.cid, call.user))
     if payload is None or _span_at(may, pull.from_seq, pull.from_seq) is None:
         raise not_found()
@@ -184,18 +192,18 @@ async def _chunks(hub: "Hub", call: "Call", pull: PullCall) -> bytes:
     return found + frames.pull_end(pull.cid, next_seq, may.head_seq, may.floor_seq)
 
 
-def tail_event(core: Core, cid: int, seq: int) -> tuple[int, int, int, int, bytes] | None:
-    """seq, sender, ts_ms, kind, payload of an event in the tail, or None when it lies in the database only."""
+def tail_event(core: Core, cid: int, seq: int, user: int) -> tuple[int, int, int, int, bytes] | None:
+    """seq, sender, ts_ms, kind, payload of an event that the user may see, while it is in the tail; else None."""
     state = core.conversation(cid)
     if state is None or not core.tail_floor(cid, state[2]) <= seq <= state[2]:
         return None
-    found, _ = core.tail_events(cid, seq, seq, 1, PULL_BYTES_MAX, BODY_BYTES_MAX, 0, False)
+    found, _ = core.tail_events(cid, seq, seq, 1, PULL_BYTES_MAX, BODY_BYTES_MAX, user, False)
     events = frames.parse_events(found)
     return events[0] if events else None
 
 
-async def _payload(hub: "Hub", cid: int, seq: int) -> bytes | None:
-    event = tail_event(hub.core, cid, seq)
+async def _payload(hub: "Hub", cid: int, seq: int, user: int) -> bytes | None:
+    event = tail_event(hub.core, cid, seq, user)
     if event is not None:
         return event[4]
     rows = await hub.loader.read(lambda view: view.events(cid, seq, seq, 1, PULL_BYTES_MAX))

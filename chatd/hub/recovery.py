@@ -38,6 +38,8 @@ def recover(hub: "Hub") -> None:
             if member[5] > folded_pos:
                 hub.memberships.replayed(*member)
         count += batch_count
+    if not count:
+        hub.core.replay(hub.store.next_pos, 0, b"")
     hub.rows.folded(folded_pos)
     hub.memberships.folded(folded_pos)
     hub.loader.folded(folded_pos)

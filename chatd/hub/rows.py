@@ -94,7 +94,6 @@ class Rows:
         self._cache: OrderedDict[Name, Any] = OrderedDict()
         self._undo: list[tuple[Name, _Unfolded | None]] = []
         self._ids = ids._asdict()
-        self._ids_committed = dict(self._ids)
 
     # ------------------------------------------------------------ reading
 
@@ -149,7 +148,9 @@ class Rows:
     # ------------------------------------------------------------ writing
 
     def next_id(self, counter: str) -> int:
-        """A fresh dense id of "user", "device", "api_key" or "conversation". Given back when the batch is rejected."""
+        """A fresh id of "user", "device", "api_key" or "conversation". One whose batch is rejected is not used again:
+        the core may remember it.
+        """
         self._ids[counter] += 1
         fresh: int = self._ids[counter]
         return fresh
@@ -176,7 +177,6 @@ class Rows:
 
     def committed(self) -> None:
         self._undo.clear()
-        self._ids_committed = dict(self._ids)
 
     def rejected(self) -> None:
         """The batch was not stored: everything staged since committed() never happened."""
@@ -187,7 +187,6 @@ class Rows:
             else:
                 self._unfolded[name] = before
         self._undo.clear()
-        self._ids = dict(self._ids_committed)
 
     def replayed(self, pos: int, table: str, values: dict[str, Any]) -> None:
         """A ROW record of a batch that is not folded yet, at start."""

@@ -8,6 +8,7 @@
 # for changed ones.
 """The answer to SYNC."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from chatd.errors import PeerProtocolError
@@ -64,7 +65,7 @@ async def answer(hub: "Hub", call: "Call") -> bytes:
         cursor = cursor._replace(upto_pos=max(1, hub.core.committed_pos))
     limit = min(sync.limit or SYNC_ENTRIES_MAX, SYNC_ENTRIES_MAX)
     drafts, more = await _drafts(hub, call.user, cursor, limit)
-    last = await _last_events(hub, drafts)
+    last = await _last_events(hub, call.user, drafts)
 
     entries: list[bytes] = []
     room = call.frame_bytes_max - PAGE_HEAD_BYTES
@@ -88,15 +89,19 @@ async def _drafts(hub: "Hub", user: int, cursor: SyncCursor, limit: int) -> tupl
     """At most `limit` of the changed conversations after the cursor, ascending; and whether there are more."""
     for _ in range(SNAPSHOTS_PER_PAGE_MAX):
         snapshot = await hub.loader.read(lambda view: _snapshot(view, user, cursor, limit))
-        if snapshot.folded_pos >= hub.rows.floor_pos:
+        unfolded = [entry for entry in hub.memberships.of_user(user) if entry.cid > cursor.after_cid]
+        cids = {*snapshot.cids, *(entry.cid for entry in unfolded)}
+        halves = half_known(hub.core, cids)
+        if halves:
+            await hub.loader.load("conversation", halves)
+        elif snapshot.folded_pos >= hub.rows.floor_pos:
             break
     else:
-        raise CallError(ErrorCode.BUSY, "the database changes faster than this page could be read; try again", 500)
+        raise too_fast()
     # From here to the return nothing awaits: snapshot, overlay and core are of one moment.
     changed = set(snapshot.rows)
-    unfolded = [entry for entry in hub.memberships.of_user(user) if entry.cid > cursor.after_cid]
     changed |= {entry.cid for entry in unfolded if entry.pos > cursor.since_pos}
-    for cid in {*snapshot.cids, *(entry.cid for entry in unfolded)} - changed:
+    for cid in cids - changed:
         state = hub.core.conversation(cid)
         if state is not None and state[5] > cursor.since_pos:
             intervals = hub.core.intervals(cid, user)
@@ -105,6 +110,15 @@ async def _drafts(hub: "Hub", user: int, cursor: SyncCursor, limit: int) -> tupl
     chosen = sorted(cid for cid in changed if not snapshot.last_cid or cid <= snapshot.last_cid)
     drafts = [_draft(hub.core, cid, user, snapshot.rows.get(cid, [])) for cid in chosen[:limit]]
     return [draft for draft in drafts if draft is not None], bool(snapshot.last_cid) or len(chosen) > limit
+
+
+def too_fast() -> CallError:
+    return CallError(ErrorCode.BUSY, "the database changes faster than this page could be read; try again", 500)
+
+
+def half_known(core: Core, cids: Iterable[int]) -> list[int]:
+    """Conversations of which the core has what replay brought, and nobody has asked for the rest yet."""
+    return [cid for cid in cids if core.conversation(cid) is None and core.touched_pos(cid)]
 
 
 def _snapshot(view: View, user: int, cursor: SyncCursor, limit: int) -> Snapshot:
@@ -140,11 +154,11 @@ LastEvent = tuple[int, int, int, bytes, int]
 NO_EVENT: LastEvent = (0, 0, 0, b"", -1)
 
 
-async def _last_events(hub: "Hub", drafts: list[Draft]) -> dict[int, LastEvent]:
+async def _last_events(hub: "Hub", user: int, drafts: list[Draft]) -> dict[int, LastEvent]:
     found: dict[int, LastEvent] = {}
     wanted: list[Draft] = []
     for draft in drafts:
-        event = _last_in_tail(hub.core, draft)
+        event = _last_in_tail(hub.core, user, draft)
         if event is not None:
             found[draft.cid] = event
         if event is None or draft.message_count < 0:
@@ -168,11 +182,11 @@ async def _last_events(hub: "Hub", drafts: list[Draft]) -> dict[int, LastEvent]:
     return found
 
 
-def _last_in_tail(core: Core, draft: Draft) -> LastEvent | None:
+def _last_in_tail(core: Core, user: int, draft: Draft) -> LastEvent | None:
     newest = core.last_event(draft.cid)
     if newest is not None and newest[0] == draft.last_seq:
         return (newest[1], newest[2], newest[3], newest[4], -1)
-    event = reads.tail_event(core, draft.cid, draft.last_seq) if newest is not None else None
+    event = reads.tail_event(core, draft.cid, draft.last_seq, user) if newest is not None else None
     return None if event is None else (event[1], event[2], event[3], event[4], -1)
 
 

@@ -10,6 +10,7 @@ from chatd.hub import reads
 from chatd.hub.core import Core, Interval
 from chatd.hub.frames import CallError
 from chatd.hub.rows import MissingConversation
+from chatd.hub.sync import SNAPSHOTS_PER_PAGE_MAX, half_known, too_fast
 from chatd.services import events, users
 from chatd.services.caller import Caller, Result, now_ms
 from chatd.storage.interface import ConversationRow, MembershipRow, View
@@ -129,12 +130,18 @@ async def list_own(caller: Caller, after: int, limit: int) -> Result:
         counts = {cid: view.member_count(cid) for cid in rows}
         return view.folded_pos, cids, rows, counts
 
-    folded_pos, cids, rows, counts = await hub.loader.read(read)
-    if folded_pos < hub.rows.floor_pos:
+    for _ in range(SNAPSHOTS_PER_PAGE_MAX):
         folded_pos, cids, rows, counts = await hub.loader.read(read)
+        unfolded = {entry.cid for entry in hub.memberships.of_user(caller.user) if entry.cid > after}
+        candidates = sorted({*cids, *unfolded})
+        halves = half_known(caller.core, candidates)
+        if halves:
+            await hub.loader.load("conversation", halves)
+        elif folded_pos >= hub.rows.floor_pos:
+            break
+    else:
+        raise too_fast()
     # Nothing awaits from here on: the rows and what is not folded are of one moment.
-    unfolded = {entry.cid for entry in hub.memberships.of_user(caller.user) if entry.cid > after}
-    candidates = sorted({*cids, *unfolded})
     listed: list[list[Any]] = []
     for cid in candidates:
         if len(listed) == limit or (cid in cids and cid not in rows):

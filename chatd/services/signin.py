@@ -1,6 +1,6 @@
 # Sign-in data for shards. A shard checks credentials itself; the hub gives what to check against and makes users and
-# devices. A resume never comes here. Unknown and unusable subjects give nil, so that a shard can answer in constant
-# shape. docs/internals/rpc.md is the page for both sides.
+# devices, which the core is told of at once: their login follows. A resume never comes here. Unknown and unusable
+# subjects give nil, so that a shard can answer in constant shape. docs/internals/rpc.md is the page for both sides.
 """The RPC methods of the hub: credentials, devices, guests, revocations."""
 
 from typing import Any
@@ -127,6 +127,7 @@ async def device(hub: Hub, shard: int, user: int, wanted: int, label: str) -> Su
         return {"device": row.id, "created": True}
 
     made: Subject = await hub.change(apply)
+    hub.core.put_device(made["device"], user, 0, 0)
     return made
 
 
@@ -141,6 +142,8 @@ async def guest(hub: Hub, shard: int, display_name: str, label: str) -> Subject:
         return _of_user(row) | {"device": made.id, "created": True}
 
     made: Subject = await hub.change(apply)
+    hub.core.put_user(made["user"], 0, made["flags"])
+    hub.core.put_device(made["device"], made["user"], 0, 0)
     return made
 
 

@@ -51,14 +51,25 @@ async def why(caller: Caller, cid: int, seq: int, user: int) -> Result:
 
 
 async def _stored(caller: Caller, cid: int, seq: int) -> Hop | None:
-    event = reads.tail_event(caller.core, cid, seq)
-    if event is not None:
-        return (event[2], "stored", f"by user {event[1]}, kind {event[3]}; not folded yet")
+    hop = _in_tail(caller, cid, seq)
+    if hop is not None:
+        return hop
     rows = await caller.hub.loader.read(lambda view: view.events(cid, seq, seq, 1, 1))
     if rows:
         return (rows[0].ts_ms, "stored", f"by user {rows[0].sender}, kind {rows[0].kind}")
-    event = reads.tail_event(caller.core, cid, seq)
-    return None if event is None else (event[2], "stored", f"by user {event[1]}, kind {event[3]}; not folded yet")
+    # Committed while the thread was reading.
+    return _in_tail(caller, cid, seq)
+
+
+def _in_tail(caller: Caller, cid: int, seq: int) -> Hop | None:
+    """Seen through the eyes of anybody who was a member then: the tail shows an event to members only."""
+    for user, _, join_seq, leave_seq, *_ in caller.core.members(cid) or ():
+        if join_seq <= seq and (not leave_seq or seq <= leave_seq):
+            event = reads.tail_event(caller.core, cid, seq, user)
+            if event is None:
+                return None
+            return (event[2], "stored", f"by user {event[1]}, kind {event[3]}; not folded yet")
+    return None
 
 
 async def _membership(caller: Caller, cid: int, seq: int, user: int) -> Hop:

@@ -221,6 +221,9 @@ class PlainCore:
         present = sum(interval[3] == 0 for interval in found.members.values())
         return (found.kind, found.flags, found.head, found.count, found.ts, found.touched, present)
 
+    def touched_pos(self, cid: int) -> int:
+        return self._conversations[cid].touched if cid in self._conversations else 0
+
     def _loaded(self, cid: int) -> Conversation | None:
         found = self._conversations.get(cid)
         return found if found is not None and found.loaded else None
@@ -263,11 +266,14 @@ class PlainCore:
         out = b""
         for seq in range(from_seq, to_seq + 1):
             _, (_, _, ts_ms, sender, _, _, kind, _, _, body) = self._tail[cid, seq]
-            if not events_max or (out and len(out) + len(body) > bytes_max):
+            frame = frames.deliver_history(cid, seq, ts_ms, sender, kind, body, frame_bytes_max)
+            if not events_max or len(out) + len(frame) > bytes_max:
                 return out, seq
-            out += frames.deliver_history(cid, seq, ts_ms, sender, kind, body, frame_bytes_max)
+            if not any(i[2] <= seq <= (i[3] or seq) for i in self.intervals(cid, user) or ()):
+                continue
+            out += frame
             events_max -= 1
-        return out, 0
+        return out, to_seq + 1
 
     def freed(self, folded_pos: int) -> None:
         self._tail = {key: entry for key, entry in self._tail.items() if entry[0] > folded_pos}

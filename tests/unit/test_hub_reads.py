@@ -1,0 +1,218 @@
+"""SYNC and PULL: over tail and database, whatever is folded or evicted meanwhile."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.hub_rig import Refused, Rig, running
+
+from chatd.hub.frames import varint
+from chatd.wire import sync_cursor
+from chatd.wire.schema import Method, Op
+
+
+async def group(rig: Rig, owner: int, *others: int) -> int:
+    cid: int = (await rig.request(owner, Method.CONVERSATION_CREATE, {1: 2, 2: "g", 3: list(others)}))[1]
+    return cid
+
+
+async def all_pages(rig: Rig, user: int, cursor: bytes = b"", **options: Any) -> tuple[list[Any], bytes]:
+    found, more = list[Any](), True
+    while more:
+        entries, cursor, more = await rig.sync(user, cursor, **options)
+        found += entries
+    return found, cursor
+
+
+# ---------------------------------------------------------------- PULL
+
+
+@pytest.mark.parametrize("folded_after", [0, 5, 12])
+async def test_pull_pages_give_every_event_once(tmp_path: Path, folded_after: int) -> None:
+    async with running(tmp_path) as rig:
+        ann, bob = await rig.user("ann"), await rig.user("bob")
+        cid = await group(rig, ann, bob)
+        for number in range(1, 13):
+            await rig.say(cid, ann, f"m{number}")
+            if number == folded_after:
+                await rig.fold()
+        found, seq, rounds = [], 1, 0
+        while seq:
+            events, (seq, head, floor) = await rig.pull(bob, cid, seq, limit=3)
+            assert (head, floor) == (14, 1)
+            assert len(events) <= 3
+            found += events
+            rounds += 1
+        assert [event[0] for event in found] == list(range(1, 15))
+        assert found[-1][1] == b"m12"
+        assert rounds >= 5
+        assert await rig.pull(bob, cid, 14, 0) == ([(14, b"m12")], (0, 14, 1))
+        assert await rig.pull(bob, cid, 15, 0) == ([], (0, 14, 1))
+        assert (await rig.pull(bob, cid, 13, 99))[1] == (0, 14, 1)
+
+
+async def test_page_keeps_to_the_window_of_the_connection(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        ann = await rig.user("ann")
+        cid = await group(rig, ann)
+        await rig.say(cid, ann, *("x" * 1000 for _ in range(5)))
+        assert len((await rig.pull(ann, cid, window=(2, 1 << 20)))[0]) == 2
+        assert len((await rig.pull(ann, cid, window=(100, 2500)))[0]) == 3
+        assert await rig.pull(ann, cid, window=(0, 1 << 20)) == ([], (1, 6, 1))
+
+
+async def test_event_over_the_clients_frame_is_a_stub_and_comes_by_ranges(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        ann = await rig.user("ann")
+        cid = await group(rig, ann)
+        text = "".join(map(str, range(200)))
+        await rig.say(cid, ann, text)
+        for folded in (False, True):
+            if folded:
+                await rig.fold()
+            body = varint(cid) + varint(2) + varint(0) + varint(0)
+            stub, _ = await rig.call(ann, Op.PULL, body, frame_bytes_max=128)
+            assert stub.flags == 0x06
+            stub.varint(), stub.varint(), stub.varint(), stub.time(), stub.varint()
+            assert stub.varint() == len(text)
+            got, offset = b"", 0
+            while offset < len(text):
+                entry = varint(1) + varint(len(varint(offset) + varint(200))) + varint(offset) + varint(200)
+                *chunks, end = await rig.call(
+                    ann, Op.PULL, body + varint(len(entry)) + entry, flags=1, frame_bytes_max=128
+                )
+                for chunk in chunks:
+                    assert chunk.op == Op.CHUNK
+                    assert len(chunk.body) <= 128
+                    assert (chunk.varint(), chunk.varint(), chunk.varint(), chunk.varint()) == (cid, 2, len(got), 490)
+                    got += chunk.rest()
+                assert end.op == Op.PULL_END
+                offset = len(got)
+            assert got.decode() == text
+
+
+async def test_broken_calls_are_refused_and_name_their_conversation(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        ann = await rig.user("ann")
+        for op, body in itertools.product((Op.PULL, Op.SYNC, Op.SUBSCRIBE), (b"\x05", b"\x05\x80\x00", b"\xff" * 12)):
+            (frame,) = await rig.call(ann, op, body)
+            assert frame.op == Op.ERROR
+            assert int.from_bytes(frame.take(2), "big") == 103
+            assert frame.take(1)[0] == op
+
+
+# ---------------------------------------------------------------- SYNC
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("evicted", [False, True])
+async def test_sync_names_what_changed_since_the_cursor(tmp_path: Path, folded: bool, evicted: bool) -> None:
+    async with running(tmp_path) as rig:
+        ann, bob = await rig.user("ann"), await rig.user("bob")
+        one, two = await group(rig, ann, bob), await group(rig, ann, bob)
+
+        async def settle() -> None:
+            if folded or evicted:
+                await rig.fold()
+            if evicted:
+                rig.core.forget(one), rig.core.forget(two)
+
+        await settle()
+        entries, cursor = await all_pages(rig, bob, limit=1)
+        assert [entry["cid"] for entry in entries] == [one, two]
+        assert len(cursor) == sync_cursor.RESTING_BYTES
+        assert await all_pages(rig, bob, cursor) == ([], cursor)
+        await rig.hub.lookup(lambda: rig.hub.core.conversation(two) or 1)
+        await rig.pull(bob, two)
+        await rig.say(two, ann, "häy" * 40)
+        await settle()
+        (entry,), cursor = await all_pages(rig, bob, cursor)
+        assert entry["cid"] == two
+        assert (entry["head"], entry["floor"], entry["count"], entry["state"], entry["sender"]) == (3, 1, 1, 1, ann)
+        assert entry["preview"].decode() == "häy" * 24
+        assert (await all_pages(rig, bob, cursor))[0] == []
+
+
+@pytest.mark.parametrize("folded", [False, True])
+async def test_left_conversation_is_told_once_and_hides_what_follows(tmp_path: Path, folded: bool) -> None:
+    async with running(tmp_path) as rig:
+        ann, bob = await rig.user("ann"), await rig.user("bob")
+        cid = await group(rig, ann, bob)
+        await rig.say(cid, ann, "before")
+        _, cursor = await all_pages(rig, bob)
+        await rig.request(bob, Method.MEMBER_LEAVE, {1: cid})
+        await rig.say(cid, ann, "after")
+        if folded:
+            await rig.fold()
+        (entry,), cursor = await all_pages(rig, bob, cursor)
+        assert (entry["state"], entry["head"], entry["last_kind"]) == (2, 4, 35)
+        await rig.say(cid, ann, "more")
+        assert (await all_pages(rig, bob, cursor))[0] == []
+        (entry,), _ = await all_pages(rig, bob)
+        assert (entry["state"], entry["head"]) == (2, 4)
+
+
+async def test_pages_are_stable_while_conversations_change(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        ann = await rig.user("ann")
+        cids = [await group(rig, ann) for _ in range(6)]
+        await rig.fold()
+        seen, cursor, more = set(), b"", True
+        for turn in itertools.count():
+            entries, cursor, more = await rig.sync(ann, cursor, 2)
+            seen |= {entry["cid"] for entry in entries}
+            if not more:
+                break
+            await rig.say(cids[turn], ann, "changed")
+        assert seen == set(cids)
+        (late, early), _ = (await all_pages(rig, ann, cursor))[0], None
+        assert {late["cid"], early["cid"]} == set(cids[:2])
+
+
+async def test_page_fits_the_clients_frame(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        ann = await rig.user("ann")
+        for _ in range(5):
+            await rig.say(await group(rig, ann), ann, "x" * 96)
+        entries, _ = await all_pages(rig, ann, frame_bytes_max=400)
+        assert len(entries) == 5
+        with pytest.raises(Refused, match="TOO_LARGE"):
+            await rig.sync(ann, frame_bytes_max=100)
+
+
+async def test_cursor_of_another_log_asks_for_everything(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        ann = await rig.user("ann")
+        await group(rig, ann)
+        _, cursor = await all_pages(rig, ann)
+        foreign = cursor[:4] + bytes((cursor[4] ^ 1,)) + cursor[5:]
+        assert len((await all_pages(rig, ann, foreign))[0]) == 1
+        with pytest.raises(Refused, match="BAD_REQUEST"):
+            await rig.sync(ann, cursor + b"x")
+
+
+# ---------------------------------------------------------------- the others
+
+
+async def test_only_members_subscribe(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        ann, eve = await rig.user("ann"), await rig.user("eve")
+        cid = await group(rig, ann)
+        (frame,) = await rig.call(ann, Op.SUBSCRIBE, varint(cid) + varint(5))
+        assert (frame.op, frame.body) == (Op.SUBSCRIBE, varint(cid) + varint(1))
+        assert rig.core.sent[-1][0] == "grant"
+        (frame,) = await rig.call(eve, Op.SUBSCRIBE, varint(cid) + varint(1))
+        assert frame.op == Op.ERROR
+        (frame,) = await rig.call(ann, Op.UNSUBSCRIBE, varint(cid))
+        assert (frame.op, frame.body) == (Op.UNSUBSCRIBE, varint(cid))
+
+
+async def test_calls_are_charged_before_they_work(tmp_path: Path) -> None:
+    async with running(tmp_path, pulls_per_s=1.0, pulls_burst=3) as rig:
+        ann = await rig.user("ann")
+        for _ in range(3):
+            await rig.sync(ann)
+        with pytest.raises(Refused, match="BUSY") as refused:
+            await rig.sync(ann)
+        assert 0 < refused.value.retry_after_ms <= 1001
