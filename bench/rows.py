@@ -72,7 +72,7 @@ def _row(point: Point, server: str, repeats: list[Measurement]) -> dict[str, Any
 COUNTS = ("sent", "expected", "delivered", "answered", "refused", "lagged", "overrun", "heartbeats")
 
 
-def row_of_login(point: Point, measured: dict[str, list[Measurement]]) -> list[dict[str, Any]]:
+def rows_of_login(point: Point, measured: dict[str, list[Measurement]]) -> list[dict[str, Any]]:
     """What it cost to get there: one row per server for connect, login and subscribe."""
     return [_login_row(point, server, [repeat.login for repeat in repeats]) for server, repeats in measured.items()]
 
@@ -83,7 +83,7 @@ def _login_row(point: Point, server: str, logins: list[dict[str, Any]]) -> dict[
     latency = _percentiles([login["latency_us"] for login in logins])
     return {
         "server": server,
-        "work": f"login and subscribe, {point.shape.connection_count} connections",
+        "work": f"{'resume' if point.resume else 'login'} and subscribe, {point.shape.connection_count} connections",
         "per_s": median(rates),
         "server_cpu_us_per_op": median(costs),
         "latency_us": latency,

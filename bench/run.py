@@ -14,7 +14,7 @@ from typing import Any
 from bench import generator
 from bench.generator import Measurement, Order
 from bench.machine import Cores, describe
-from bench.rows import row_of_login, rows_of
+from bench.rows import rows_of, rows_of_login
 from bench.scenarios import Options, Point, Scenario
 from bench.servers import SERVERS, Server
 
@@ -38,9 +38,9 @@ class Run:
         with tempfile.TemporaryDirectory(prefix="bench-plan-") as directory, self._servers() as servers:
             for point in points:
                 self._measure_point(point, servers, Path(directory))
-        rows = [row for point in points for row in rows_of(point, self._of(point))]
+        rows = [row for point in points if not point.login_only for row in rows_of(point, self._of(point))]
         if self.scenario.work == "idle":
-            rows += [row for point in points for row in row_of_login(point, self._of(point))]
+            rows += [row for point in points for row in rows_of_login(point, self._of(point))]
         settings = {
             "scenario": self.scenario.name,
             "cores": str(self.cores),
@@ -97,7 +97,7 @@ class Run:
     def _measure(self, point: Point, server: Server, directory: Path) -> None:
         path = directory / f"{server.name}.plan"
         self.on_progress(server.name, point.label, "seed", 0)
-        server.plan(point.shape, path)
+        server.plan(point.shape, path, resume=point.resume)
         order = Order(
             protocol=server.protocol,
             work=point.work,

@@ -5,15 +5,15 @@ all that a user needs. Conversations are made by their first member with REQUEST
 over the same users costs only what is new. Tokens are made anew for every plan, because they live for minutes.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
-import jwt
 import msgpack
 import trio
 
 from bench.shapes import Credential, Shape, write_plan
+from chatd.secrets import LOCAL_ISSUER, LOCAL_KEY_ID, directory, read_secret
+from chatd.shard.tokens import issue
 from chatd.wire.frame import Frame, encode, make
 from chatd.wire.framer import Framer
 from chatd.wire.schema import Credential as CredentialCode
@@ -64,27 +64,31 @@ class Session:
 class Seeder:
     def __init__(self, port: int, data: Path) -> None:
         self.port = port
-        self.key = (data / "secrets" / "jwt.key").read_text(encoding="utf-8").strip()
+        self.key = read_secret(directory(data) / "jwt.key")
         self.users: dict[int, tuple[int, int]] = {}  # number → user, device
+        self.tickets: dict[int, bytes] = {}
         self.conversations: dict[tuple[int, ...], int] = {}  # members by number → cid
 
-    def write_plan(self, shape: Shape, path: Path) -> None:
-        """Make what the shape lacks, and write its plan. SeedError when the server refuses."""
+    def write_plan(self, shape: Shape, path: Path, *, resume: bool = False) -> None:
+        """Make what the shape lacks, and write its plan. SeedError when the server refuses.
+
+        resume: connections log in with the resume tickets of their first login instead of tokens.
+        """
         try:
             trio.run(self._seed, shape)
         except* (SeedError, OSError, trio.TooSlowError) as errors:
             raise SeedError(str(first_of(errors))) from errors
         credentials = [
-            Credential(int(CredentialCode.JWT), self.users[number][1], "", self._token(number))
+            Credential(proof=self.tickets[number])
+            if resume
+            else Credential(int(CredentialCode.JWT), self.users[number][1], "", self._token(number))
             for number in range(shape.connection_count)
         ]
         with path.open("w", encoding="ascii") as file:
             write_plan(file, shape, credentials, [self.conversations[members] for members in shape.members])
 
     def _token(self, number: int) -> bytes:
-        now = int(time.time())
-        claims = {"iss": "chatd", "aud": "chatd", "sub": f"bench-{number}", "nbf": now, "exp": now + TOKEN_LIFETIME_S}
-        return jwt.encode(claims, self.key, algorithm="HS256", headers={"kid": "local", "typ": "JWT"}).encode()
+        return issue(self.key, LOCAL_KEY_ID, LOCAL_ISSUER, f"bench-{number}", TOKEN_LIFETIME_S).encode()
 
     async def _seed(self, shape: Shape) -> None:
         missing = [number for number in range(shape.user_count) if number not in self.users]
@@ -123,6 +127,7 @@ class Seeder:
         )
         welcome = await session.next(Op.WELCOME)
         self.users[number] = (welcome["user"], welcome["device"])
+        self.tickets[number] = welcome["ticket"]
         return session
 
     async def _register(self, number: int) -> None:

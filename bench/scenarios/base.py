@@ -26,6 +26,7 @@ class Options:
 class Point:
     """One row per server: a shape of traffic with its parameters.
 
+    resume: log in with resume tickets instead of tokens. login_only: what is measured ends when all are connected.
     rate_share: send at this share of the rate that the same server reached at the point named `of`.
     goal: what measures.md asks of chatd here, for the table.
     """
@@ -37,6 +38,8 @@ class Point:
     seconds: float = 5
     warm_up: float = 1
     heartbeat_ms: int = 0
+    resume: bool = False
+    login_only: bool = False
     of: str = ""
     rate_share: float = 0
     goal: str = ""

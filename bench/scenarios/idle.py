@@ -1,6 +1,7 @@
 """idle: connections that are logged in and subscribed and do nothing but prove that they live.
 
-Three figures: user-space memory of the server per connection, its CPU time for heartbeats, and what it costs to log in.
+Three figures: user-space memory of the server per connection, its CPU time for heartbeats, and what it costs to log in
+with a token (all servers: to connect and subscribe) and with a resume ticket.
 """
 
 from bench.scenarios.base import Options, Point, Scenario
@@ -21,7 +22,17 @@ def points(options: Options) -> list[Point]:
             warm_up=options.warm_up or 0,
             heartbeat_ms=heartbeat_ms,
             goal="≤ 512 bytes per connection, CPU ≤ 0.5 µs per connection and second",
-        )
+        ),
+        Point(
+            label=f"{shape.name}, resumed",
+            work="idle",
+            shape=shape,
+            seconds=0.1,
+            warm_up=0,
+            resume=True,
+            login_only=True,
+            only=frozenset({"chatd"}),
+        ),
     ]
 
 

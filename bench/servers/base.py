@@ -60,8 +60,9 @@ class Server(ABC):
         """Stored records that still have to be moved into their place; None where there is no such thing."""
         return None
 
-    def plan(self, shape: Shape, path: Path) -> None:
+    def plan(self, shape: Shape, path: Path, *, resume: bool = False) -> None:
         """Write the generator's plan. Peers need neither users nor conversations: a channel's number is its name."""
+        del resume
         with path.open("w", encoding="ascii") as file:
             write_plan(file, shape, [Credential()] * shape.connection_count, list(range(len(shape.members))))
 

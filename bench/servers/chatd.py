@@ -78,11 +78,11 @@ class Chatd(Server):
     def backlog(self) -> int | None:
         return backlog_of(self.directory / "data")
 
-    def plan(self, shape: Shape, path: Path) -> None:
+    def plan(self, shape: Shape, path: Path, *, resume: bool = False) -> None:
         if self.seeder is None:
             self.seeder = Seeder(self.port, self.directory / "data")
         try:
-            self.seeder.write_plan(shape, path)
+            self.seeder.write_plan(shape, path, resume=resume)
         except SeedError as error:
             raise StartError(f"chatd could not be filled: {error}\n{self.log_end()}") from error
 
