@@ -1,0 +1,58 @@
+# Reads: what Python and clients may see of the tables, and DELIVER frames from the tail.
+#
+# Everything below a conversation's tail floor is in the main database, everything from it on is here, in one piece up
+# to the head. Frames come out complete and flagged HISTORY, cut where the caller's room ends, so the caller only
+# concatenates. What a user may not see is left out event by event: the interval decides, as everywhere.
+
+cdef tuple hub_interval_tuple(const hub_conversation_t* c, uint32_t at):
+    cdef const hub_member_t* m = &c.members[at]
+    cdef const hub_member_t* newest = hub_member(c, m.user)
+    return (m.user, m.role, m.join_seq, m.leave_seq, newest.delivered_seq, newest.read_seq, newest.read_count)
+
+cdef list hub_intervals_of(const hub_conversation_t* c, uint64_t user):
+    cdef uint32_t i
+    cdef list found = []
+    for i in range(hub_interval_at(c, user, 0) if user else 0, c.interval_count):
+        if user and c.members[i].user != user:
+            break
+        found.append(hub_interval_tuple(c, i))
+    return found
+
+# Frames of the events from_seq .. to_seq that the user may see, into `to` of `room` bytes. next_seq: the first event
+# not looked at. Stops at a bound, and where the tail does not reach.
+cdef size_t hub_tail_frames(hub_t* h, const hub_conversation_t* c, uint64_t user, uint64_t from_seq, uint64_t to_seq,
+                            uint64_t events_max, uint8_t* to, size_t room, size_t frame_bytes_max,
+                            uint64_t* next_seq) noexcept nogil:
+    cdef const journal_event* event
+    cdef size_t n, used = 0
+    cdef uint64_t seq = from_seq
+    while seq <= to_seq and events_max > 0:
+        event = hub_event(h, c, seq)
+        if event == NULL:
+            break
+        if hub_may_see(c, user, seq):
+            n = hub_frame_deliver(h.frame, HUB_FRAME_ROOM, event.cid, event.seq, event.sender, event.ts_ms, event.kind,
+                                  <const uint8_t*>event + sizeof(journal_event), event.payload_bytes,
+                                  FLAG_DELIVER_HISTORY, frame_bytes_max)
+            if used + n > room:
+                break
+            memcpy(to + used, h.frame, n)
+            used += n
+            events_max -= 1
+        seq += 1
+    next_seq[0] = seq
+    return used
+
+cdef bytes hub_encode_rows(hub_t* h, list rows, size_t frame_bytes_max):
+    cdef list frames = []
+    cdef uint64_t cid, seq, ts_ms, sender, kind
+    cdef bytes payload
+    cdef size_t n
+    for row in rows:
+        cid, seq, ts_ms, sender, kind, payload = row
+        n = hub_frame_deliver(h.frame, HUB_FRAME_ROOM, cid, seq, sender, ts_ms, kind, <const uint8_t*>payload,
+                              <size_t>len(payload), FLAG_DELIVER_HISTORY, frame_bytes_max)
+        if n == 0:
+            raise ValueError(f"event {cid}:{seq} cannot be encoded: a value is 2**63 or more")
+        frames.append(h.frame[:n])
+    return b"".join(frames)

@@ -1,0 +1,215 @@
+# Receipts: who has got and read how much.
+#
+# A position is one max-register per user and conversation, merged over the user's devices; it never goes back, and read
+# <= delivered <= head always holds. Shards coalesce, the hub coalesces once more: the first move is staged at once, the
+# next ones of the same pair wait in `cooling` until the interval has passed, so a pair writes at most one record a
+# second and nothing waits longer than that. A read position needs the count of messages at its seq: known at the head
+# and in the tail, asked of the main database otherwise (need_read_count).
+# Others see moves as one RECEIPT frame per conversation and poll, encoded once per shard with followers; the reader's
+# own devices get theirs directly. Conversations over receipt_members_max have counters only.
+
+cdef enum:
+    HUB_RECEIPT_ROOM = 20 + 500 * 27    # cid, count, entries of three varints
+
+
+cdef bint hub_stage_position(hub_t* h, hub_conversation_t* c, const hub_member_t* m) noexcept nogil:
+    cdef journal_position* record
+    cdef hub_undo_t* undo
+    if not hub_undo_prepare(h):
+        return False
+    record = <journal_position*>tail_append_typed(&h.tail, JOURNAL_POSITION, 0, sizeof(journal_position))
+    if record == NULL:
+        return False
+    record.cid = c.cid
+    record.user = m.user
+    record.delivered_seq = m.delivered_seq
+    record.read_seq = m.read_seq
+    record.read_count = m.read_count
+    undo = hub_undo_add(h, UNDO_POSITION_STAGED)
+    undo.conversation = c
+    undo.a = m.user
+    undo.c = c.touched_pos
+    c.touched_pos = h.tail.next_pos - 1
+    return True
+
+# Stage now, or when the pair has cooled down. A failed allocation leaves it dirty for the next time.
+cdef void hub_position_moved(hub_t* h, hub_conversation_t* c, hub_member_t* m) noexcept nogil:
+    cdef hub_cooling_t* at
+    if m.cooling:
+        m.dirty = 1
+        return
+    if not hub_stage_position(h, c, m):
+        h.count.memory_refusals += 1
+        return
+    if h.cooling_count == HUB_COOLING_MAX:
+        return
+    m.cooling = 1
+    c.cooling_count += 1
+    at = &h.cooling[(h.cooling_begin + h.cooling_count) % HUB_COOLING_MAX]
+    h.cooling_count += 1
+    at.cid = c.cid
+    at.user = m.user
+    at.due_ms = h.tick_ms + h.settings.position_interval_ms
+
+cdef void hub_cooling_tick(hub_t* h) noexcept nogil:
+    cdef hub_cooling_t* at
+    cdef hub_conversation_t* c
+    cdef hub_member_t* m
+    while h.cooling_count:
+        at = &h.cooling[h.cooling_begin]
+        if at.due_ms > h.tick_ms:
+            return
+        h.cooling_begin = (h.cooling_begin + 1) % HUB_COOLING_MAX
+        h.cooling_count -= 1
+        c = hub_conversation(h, at.cid)
+        m = hub_member(c, at.user) if c != NULL else NULL
+        if m == NULL or not m.cooling:
+            continue
+        m.cooling = 0
+        c.cooling_count -= 1
+        if m.dirty:
+            m.dirty = 0
+            hub_position_moved(h, c, m)
+
+# Remember that this pair has receipts to send at the end of the poll.
+cdef void hub_receipt_due(hub_t* h, hub_conversation_t* c, hub_member_t* m, uint64_t read_before) noexcept nogil:
+    cdef void* grown
+    if m.changed or c.member_count > h.settings.receipt_members_max or hub_conversation_evictable(h, c):
+        return
+    grown = hub_grown(h.moved, h.moved_count, &h.moved_room, sizeof(hub_moved_t))
+    if grown == NULL:
+        return
+    h.moved = <hub_moved_t*>grown
+    h.moved[h.moved_count].conversation = c
+    h.moved[h.moved_count].user = m.user
+    h.moved[h.moved_count].read_before = read_before
+    h.moved_count += 1
+    m.changed = 1
+
+# The count of messages at seq. False: neither the head nor in the tail.
+cdef bint hub_read_count(hub_t* h, const hub_conversation_t* c, uint64_t seq, uint64_t* read_count) noexcept nogil:
+    cdef const journal_event* event
+    if seq == c.head_seq:
+        read_count[0] = c.message_count
+        return True
+    event = hub_event(h, c, seq)
+    if event == NULL:
+        return False
+    read_count[0] = event.message_count
+    return True
+
+# Merge what a shard or a method says of a user's positions. Beyond head or the end of membership is cut off.
+cdef void hub_position_merge(hub_t* h, hub_conversation_t* c, hub_member_t* m, uint64_t delivered_seq,
+                             uint64_t read_seq) noexcept nogil:
+    cdef uint64_t last = c.head_seq, read_count = 0, read_before = m.read_seq, delivered_before = m.delivered_seq
+    if m.leave_seq != 0 and m.leave_seq < last:
+        last = m.leave_seq
+    if read_seq > last:
+        read_seq = last
+    if delivered_seq < read_seq:
+        delivered_seq = read_seq
+    if delivered_seq > last:
+        delivered_seq = last
+    if read_seq > m.read_seq and not hub_read_count(h, c, read_seq, &read_count):
+        hub_upcall(h, UP_NEED_READ_COUNT, 0, c.cid, m.user, read_seq, 0)
+        read_seq = 0
+    hub_positions_raise(m, delivered_seq, read_seq, read_count)
+    if m.read_seq == read_before and m.delivered_seq == delivered_before:
+        return
+    h.count.positions += 1
+    hub_position_moved(h, c, m)
+    hub_receipt_due(h, c, m, read_before)
+
+cdef void hub_on_position(hub_t* h, const link_position* p) noexcept nogil:
+    cdef hub_conversation_t* c = hub_conversation(h, p.cid)
+    cdef hub_member_t* m
+    if c == NULL or not c.loaded:
+        # A delivery or a read keeps a conversation loaded for a while; a straggler is repeated by the client.
+        hub_need(h, NEED_CONVERSATION, p.cid, 0)
+        return
+    m = hub_member(c, p.user)
+    if m != NULL:
+        hub_position_merge(h, c, m, p.delivered_seq, p.read_seq)
+
+
+# -- what others see ---------------------------------------------------------------------------------------------------
+
+cdef void hub_say_receipts(hub_t* h, uint32_t shard, uint64_t cid, size_t frame_bytes) noexcept nogil:
+    cdef hub_room_t room
+    cdef link_receipts* record = <link_receipts*>hub_control(h, shard, sizeof(link_receipts) + frame_bytes, &room)
+    if record == NULL:
+        return
+    memset(record, 0, sizeof(link_receipts))
+    record.type = LINK_H_RECEIPTS
+    record.frame_bytes = <uint32_t>frame_bytes
+    record.cid = cid
+    memcpy(<uint8_t*>record + sizeof(link_receipts), h.frame, frame_bytes)
+    hub_control_done(&room)
+    h.count.receipts += 1
+
+# A RECEIPT frame of the moves first .. end - 1, all of one conversation, into h.frame.
+cdef size_t hub_frame_receipt(hub_t* h, const hub_conversation_t* c, uint32_t first, uint32_t end) noexcept nogil:
+    cdef out_t o
+    cdef uint32_t i
+    cdef hub_member_t* m
+    hub_frame_begin(h.frame, HUB_FRAME_ROOM, &o)
+    wr_varint(&o, c.cid)
+    wr_varint(&o, end - first)
+    for i in range(first, end):
+        m = hub_member(c, h.moved[i].user)
+        wr_varint(&o, m.user)
+        wr_varint(&o, m.delivered_seq)
+        wr_varint(&o, m.read_seq)
+    return hub_frame_end(h.frame, &o, OP_RECEIPT, 0)
+
+# The reader's own devices learn what another of them has read.
+cdef void hub_receipt_to_self(hub_t* h, const hub_conversation_t* c, uint32_t at) noexcept nogil:
+    cdef hub_user_t* u = hub_user(h, h.moved[at].user)
+    cdef uint32_t i
+    cdef size_t n
+    if u == NULL or u.online_count == 0:
+        return
+    n = hub_frame_receipt(h, c, at, at + 1)
+    for i in range(u.online_count):
+        if u.online[i].features & FEATURE_RECEIPTS:
+            hub_say_frames(h, u.online[i].shard, u.online[i].handle, h.frame, n, False)
+
+# Group the moves by conversation, in the order in which each conversation moved first, and send them.
+cdef void hub_receipts_flush(hub_t* h) noexcept nogil:
+    cdef uint32_t first = 0, end, i
+    cdef hub_conversation_t* c
+    cdef hub_moved_t other
+    cdef hub_member_t* m
+    cdef uint64_t left
+    cdef uint32_t shard
+    cdef size_t n
+    # An interval that came and went with a refused batch has nothing to tell.
+    for i in range(h.moved_count):
+        if hub_member(h.moved[i].conversation, h.moved[i].user) != NULL:
+            h.moved[first] = h.moved[i]
+            first += 1
+    h.moved_count = first
+    first = 0
+    while first < h.moved_count:
+        c = h.moved[first].conversation
+        end = first + 1
+        for i in range(end, h.moved_count):
+            if h.moved[i].conversation == c and end - first < LIMIT_RECEIPT_ENTRIES_COUNT_MAX:
+                other = h.moved[end]
+                h.moved[end] = h.moved[i]
+                h.moved[i] = other
+                end += 1
+        if c.shards != 0:
+            n = hub_frame_receipt(h, c, first, end)
+            left = c.shards
+            while left:
+                shard = chatd_lowest_bit(left)
+                left &= left - 1
+                hub_say_receipts(h, shard, c.cid, n)
+        for i in range(first, end):
+            m = hub_member(c, h.moved[i].user)
+            m.changed = 0
+            if m.read_seq > h.moved[i].read_before:
+                hub_receipt_to_self(h, c, i)
+        first = end
+    h.moved_count = 0
