@@ -125,6 +125,13 @@ class Hub:
     ) -> None:
         """Recover, then serve until ("stop",). started() is called when links are taken."""
         recover(self)
+        try:
+            await self._run(commands, task_status)
+        finally:
+            # Whatever was polled has been committed by the same turn of the loop; nothing staged is left behind.
+            self.loader.close()
+
+    async def _run(self, commands: AsyncIterable[Command], task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.loader.run)
             await nursery.start(self.calls.run)
@@ -133,7 +140,6 @@ class Hub:
             task_status.started()
             await self._obey(commands)
             nursery.cancel_scope.cancel()
-        # Whatever was polled has been committed by the same turn of the loop; nothing staged is left behind.
 
     async def _serve(self) -> None:
         core, committer = self.core, self.committer

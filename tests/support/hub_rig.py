@@ -216,7 +216,6 @@ async def running(path: Path, **settings: Any) -> AsyncIterator[Rig]:
             yield Rig(path, core, store, hub, folder)
             nursery.cancel_scope.cancel()
     finally:
-        hub.loader.close()
         folder.close()
         store.close()
         core.close()
