@@ -11,7 +11,7 @@ from chatd.engine.native import HubCore
 from chatd.hub.core_settings import HubCoreSettings
 from chatd.server.roles import Role, open_patiently
 from chatd.services.role import run as run_services
-from chatd.storage.sqlite.store import SqliteStore
+from chatd.storage.sqlite.store import SqliteStore, StoreSettings
 
 if TYPE_CHECKING:
     from chatd.storage.interface import Store
@@ -37,7 +37,8 @@ def core_settings(settings: dict[str, Any], store: Store) -> HubCoreSettings:
 
 async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
     """Until ("stop",). ready is reported when recovery is complete."""
-    store = await open_patiently(lambda: SqliteStore.open(role.data))
+    read_only = bool(role.message.get("read_only"))
+    store = await open_patiently(lambda: SqliteStore.open(role.data, StoreSettings(read_only=read_only)))
     core = HubCore(core_settings(role.settings, store))
     try:
         async with trio.open_nursery() as nursery:
@@ -48,7 +49,7 @@ async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
             await run_services(
                 core,
                 store,
-                {**role.settings["hub"], "read_only": role.message.get("read_only", False)},
+                {**role.settings["hub"], "read_only": read_only},
                 commands,
                 on_link_lost=lambda shard: nursery.start_soon(role.say, {"say": "lost", "to": "shard", "index": shard}),
                 task_status=task_status,
