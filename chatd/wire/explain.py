@@ -117,6 +117,8 @@ def explain_frame(data: bytes, start: int, end: int, length: int) -> Iterator[st
     yield from traced
     if frame.unknown_extension:
         yield f"  ! ext.unknown: extension {frame.unknown_extension} is odd, so it must be understood"
+    if frame.malformed_extension:
+        yield f"  ! ext.content: extension {frame.malformed_extension} breaks its layout"
     if op == Op.DELIVER:
         yield from explain_payload(flags, frame["kind"], frame["payload"])
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from chatd.wire import varint
 from chatd.wire.errors import LocalProtocolError, WireError
-from chatd.wire.layout import Reader, Trace, Value, encode_fields
+from chatd.wire.layout import Reader, Trace, Value, decode_fields, encode_fields
 from chatd.wire.schema import BODY_BYTES_MAX, EXTENSION_BYTES_MAX, EXTENSIONS, FLAG_EXT, HEADER_BYTES, OPS, Op, OpRule
 from chatd.wire.schema import OP_MUST_UNDERSTAND as MUST_UNDERSTAND
 
@@ -50,6 +50,22 @@ class Frame:
     def unknown_extension(self) -> int:
         """The first odd tag this version does not know: the frame must be refused. 0: there is none."""
         return next((tag for tag, _ in self.extensions if tag & 1 and (self.op, tag) not in EXTENSIONS), 0)
+
+    def extension(self, tag: int) -> dict[str, Value] | None:
+        """The fields of a known extension, None when it is absent. WireError when its content breaks its layout."""
+        content = dict(self.extensions).get(tag)
+        return None if content is None else decode_fields(EXTENSIONS[self.op, tag], content)
+
+    @property
+    def malformed_extension(self) -> int:
+        """The first known tag whose content breaks its layout: a server answers BAD_REQUEST. 0: there is none."""
+        for tag, _ in self.extensions:
+            if (self.op, tag) in EXTENSIONS:
+                try:
+                    self.extension(tag)
+                except WireError:
+                    return tag
+        return 0
 
 
 def make(op: Op, /, *, flags: int = 0, extensions: Extensions = (), **fields: Any) -> Frame:
@@ -122,7 +138,7 @@ def encode_extensions(extensions: Extensions) -> bytes:
 
 
 def decode_extensions(op: int, reader: Reader) -> Extensions:
-    """The block at the reader's position; known extensions are checked against their layout."""
+    """The block at the reader's position. What an extension holds is for `Frame.extension` to check."""
     start = reader.offset
     length = reader.varint()
     if not 1 <= length <= EXTENSION_BYTES_MAX:
@@ -147,13 +163,21 @@ def decode_extension(op: int, block: Reader, previous: int) -> tuple[int, bytes]
     value_bytes = block.varint()
     inner = block.offset
     value = block.take(value_bytes, f"extension {tag}")
-    layout = EXTENSIONS.get((op, tag))
-    if layout is not None:
-        known = Reader(block.data, inner, block.offset, block.trace)
-        known.fields(layout.fields, f"ext.{layout.name}.")
-        known.finish()
-    elif block.trace:
-        block.trace(
-            f"ext.{tag}", "unknown, must be understood" if tag & 1 else "unknown, ignored", start, block.offset, value
-        )
+    if block.trace:
+        trace_extension(op, tag, inner, block)
     return tag, value
+
+
+def trace_extension(op: int, tag: int, start: int, block: Reader) -> None:
+    """Tell the trace of the content between start and the block's position, by field where the extension is known."""
+    assert block.trace
+    layout = EXTENSIONS.get((op, tag))
+    try:
+        if layout is not None:
+            known = Reader(block.data, start, block.offset, block.trace)
+            known.fields(layout.fields, f"ext.{layout.name}.")
+            known.finish()
+            return
+    except WireError:
+        pass
+    block.trace(f"ext.{tag}", "bytes", start, block.offset, block.data[start : block.offset])

@@ -73,7 +73,7 @@ class Reader:
         if field.type in FIXED_BYTES:
             return int.from_bytes(self.take(FIXED_BYTES[field.type], field.name), "big")
         if field.type in {"rest", "msgpack"}:
-            raw = self.take(self.end - self.offset, field.name)
+            raw = self.take(max(self.end - self.offset, int(field.type == "msgpack")), field.name)
         elif field.type in {"bytes", "str"}:
             raw = self.take(self.varint(), field.name)
         else:
@@ -132,6 +132,8 @@ def encode_scalar(field: Field, value: Any) -> bytes:
         raise LocalProtocolError("INTERNAL", f"{field.name} has {len(raw)} bytes, {field.limit} are allowed")
     if field.type in {"bytes", "str"}:
         return varint.encode(len(raw)) + raw
+    if field.type == "msgpack" and not raw:
+        raise LocalProtocolError("INTERNAL", f"{field.name} needs a map, if only an empty one")
     if field.type not in {"rest", "msgpack"} and len(raw) != int(field.type.removeprefix("bytes")):
         raise LocalProtocolError("INTERNAL", f"{field.name} must have exactly the bytes of {field.type}")
     return raw

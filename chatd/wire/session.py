@@ -14,6 +14,7 @@ from chatd.wire.schema import (
     BEFORE,
     BODY_BYTES_MAX,
     CLIENT,
+    LITE_FRAME_BYTES_MIN,
     LIVE,
     OPS,
     PREAUTH_FRAME_BYTES_MAX,
@@ -37,7 +38,10 @@ class Verdict(Enum):
 
     PROCESS = "process"
     IGNORE = "ignore"  # an unknown op without the top bit
-    UNSUPPORTED = "unsupported"  # the server answers ERROR (SEND: SEND_NAK) UNSUPPORTED and goes on
+    # The server answers ERROR (SEND: SEND_NAK) with the code of this name, does not act on the frame, and goes on:
+    UNSUPPORTED = "unsupported"
+    NOT_ALLOWED_NOW = "not allowed now"
+    BAD_REQUEST = "bad request"
 
 
 # (phase, sender, op): next phase. An ERROR that answers AUTH, RESUME or REAUTH moves back, see _error.
@@ -56,7 +60,15 @@ MOVES: Final[dict[tuple[Phase, int, int], Phase]] = {
 ONLY_BY_MOVE: Final = {op for _, _, op in MOVES}
 
 BEFORE_LOGIN: Final = {Phase.START, Phase.GREETED, Phase.AUTHENTICATING}
+LOGGED_IN: Final = {Phase.LIVE, Phase.REAUTHENTICATING}
 LOGIN_FAILURE: Final = {Op.AUTH, Op.RESUME}
+
+# Values below these are never legal.
+LOWEST: Final[dict[int, tuple[str, int]]] = {
+    Op.HELLO: ("frame_bytes_max", LITE_FRAME_BYTES_MIN),
+    Op.SEND: ("cseq", 1),
+    Op.SKIP: ("cseq", 1),
+}
 
 
 class Session:
@@ -74,50 +86,59 @@ class Session:
 
     def sent(self, frame: Frame) -> None:
         """This end sends `frame`. LocalProtocolError when it must not: then it must not be sent."""
-        problem = self._problem(frame, self.role)
-        if problem or not frame.known:
-            raise LocalProtocolError("INTERNAL", f"{frame.name} cannot be sent now: {problem or 'unknown op'}")
+        problem = self._problem(frame, self.role) if frame.known else ("op.unknown", "there is no such op")
+        if problem:
+            raise LocalProtocolError("INTERNAL", f"{frame.name} cannot be sent now: {problem[1]}")
         self._advance(frame, self.role)
 
     def received(self, frame: Frame) -> Verdict:
         """`frame` came from the peer. PeerProtocolError (reason BAD_FRAME or UNSUPPORTED): close with its reason."""
         if not frame.known:
-            return self._not_understood(frame, f"op {frame.name}")
-        sender = CLIENT + SERVER - self.role
+            if not frame.must_be_understood:
+                return Verdict.IGNORE
+            return self._not_understood(frame, f"op {frame.name}", closes=self.phase in BEFORE_LOGIN)
         if self._lacks_feature(frame):
             return self._not_understood(frame, f"{frame.name} without its feature")
+        sender = CLIENT + SERVER - self.role
         problem = self._problem(frame, sender)
+        if problem and problem[0] == "session.state" and self.role == SERVER and self.phase in LOGGED_IN:
+            return Verdict.NOT_ALLOWED_NOW
         if problem:
-            raise PeerProtocolError("BAD_FRAME", f"{frame.name}: {problem}")
+            raise PeerProtocolError("BAD_FRAME", f"{problem[0]}: {frame.name}: {problem[1]}")
         if frame.unknown_extension:
-            return self._not_understood(frame, f"extension {frame.unknown_extension} of {frame.name}")
+            what = f"extension {frame.unknown_extension} of {frame.name}"
+            return self._not_understood(frame, what, closes=frame.op == Op.HELLO)
+        if frame.malformed_extension:
+            return Verdict.BAD_REQUEST
         self._advance(frame, sender)
         return Verdict.PROCESS
 
-    def _not_understood(self, frame: Frame, what: str) -> Verdict:
-        """A live client is told and may go on; before login, and for a client, there is nothing to go on with."""
-        if not frame.must_be_understood:
+    def _not_understood(self, frame: Frame, what: str, closes: bool = False) -> Verdict:
+        """A server says so and goes on, if there is anything to go on with; a client can only ignore or close."""
+        if self.role == CLIENT and not frame.must_be_understood:
             return Verdict.IGNORE
-        if self.role == CLIENT or self.phase in BEFORE_LOGIN:
+        if self.role == CLIENT or closes:
             raise PeerProtocolError("UNSUPPORTED", f"{what} must be understood")
         return Verdict.UNSUPPORTED
 
     def _lacks_feature(self, frame: Frame) -> bool:
         needed = OPS[frame.op].feature
-        return bool(needed) and not self.features & needed and self.phase not in BEFORE_LOGIN
+        return bool(needed) and not self.features & needed and self.phase in LOGGED_IN
 
-    def _problem(self, frame: Frame, sender: int) -> str:
-        """Why `sender` must not send a known op now, or an empty string."""
+    def _problem(self, frame: Frame, sender: int) -> tuple[str, str] | None:
+        """The clause that a known op from `sender` breaks now, and why."""
         if self.phase is Phase.CLOSED:
-            return "nothing follows BYE"
+            return "session.state", "nothing follows BYE"
         rule = OPS[frame.op]
         if not rule.sides & sender:
-            return "this side never sends it"
-        if not rule.states & (BEFORE if self.phase in BEFORE_LOGIN else LIVE):
-            return f"not in phase {self.phase.value}"
-        if frame.op in ONLY_BY_MOVE and (self.phase, sender, frame.op) not in MOVES:
-            return f"not in phase {self.phase.value}"
-        return ""
+            return "session.side", "this side never sends it"
+        allowed = rule.states & (BEFORE if self.phase in BEFORE_LOGIN else LIVE)
+        if not allowed or (frame.op in ONLY_BY_MOVE and (self.phase, sender, frame.op) not in MOVES):
+            return "session.state", f"not in phase {self.phase.value}"
+        lowest = LOWEST.get(frame.op)
+        if lowest and frame.fields.get(lowest[0], lowest[1]) < lowest[1]:  # type: ignore[operator]
+            return "session.value", f"{lowest[0]} is below {lowest[1]}"
+        return None
 
     def _advance(self, frame: Frame, sender: int) -> None:
         if frame.op == Op.BYE:

@@ -20,7 +20,8 @@ def values(field: Field) -> st.SearchStrategy[object]:
     if field.type == "str":
         return st.text(max_size=(field.limit or REST_BYTES_MAX) // 4)
     if field.type in {"bytes", "rest", "msgpack"}:
-        return st.binary(max_size=min(field.limit or REST_BYTES_MAX, REST_BYTES_MAX))
+        least = int(field.type == "msgpack")
+        return st.binary(min_size=least, max_size=min(field.limit or REST_BYTES_MAX, REST_BYTES_MAX))
     width = int(field.type.removeprefix("bytes"))
     return st.binary(min_size=width, max_size=width)
 

@@ -48,8 +48,8 @@ def test_a_login_walks_the_phases(role: int) -> None:
 def test_reauth_is_answered_once() -> None:
     session = live(SERVER)
     session.received(make(Op.REAUTH, credential=1, identity="", proof=b"x"))
-    with pytest.raises(PeerProtocolError):
-        session.received(make(Op.REAUTH, credential=1, identity="", proof=b"x"))
+    again = session.received(make(Op.REAUTH, credential=1, identity="", proof=b"x"))
+    assert again is Verdict.NOT_ALLOWED_NOW
     session.sent(error(Op.SEND))
     assert session.phase is Phase.REAUTHENTICATING
     session.sent(WELCOME)
@@ -83,6 +83,8 @@ def test_a_live_session_takes_what_the_schema_says(op: int, role: int) -> None:
     frame = Frame(op, 0, {"op": 0})
     if legal:
         assert session.received(frame) is Verdict.PROCESS
+    elif role == SERVER and rule.sides & peer:
+        assert session.received(frame) is Verdict.NOT_ALLOWED_NOW
     else:
         with pytest.raises(PeerProtocolError):
             session.received(frame)
@@ -91,7 +93,7 @@ def test_a_live_session_takes_what_the_schema_says(op: int, role: int) -> None:
 def test_ops_without_their_feature_are_unsupported() -> None:
     server = live(SERVER)
     assert server.received(make(Op.STREAM_START, cid=1, stream=0, kind=1)) is Verdict.UNSUPPORTED
-    assert server.received(make(Op.STREAM_DELTA, cid=1, stream=1, offset=0, payload=b"")) is Verdict.IGNORE
+    assert server.received(make(Op.STREAM_DELTA, cid=1, stream=1, offset=0, payload=b"")) is Verdict.UNSUPPORTED
     client = live(CLIENT)
     assert client.received(make(Op.RECEIPT, cid=1, entries=())) is Verdict.IGNORE
     with pytest.raises(PeerProtocolError) as caught:
@@ -115,6 +117,15 @@ def test_odd_extensions_must_be_understood() -> None:
     fields = {"cseq": 1, "cid": 1, "kind": 1, "payload": b""}
     assert server.received(make(Op.SEND, extensions=((2, b""),), **fields)) is Verdict.PROCESS
     assert server.received(make(Op.SEND, extensions=((2, b""), (5, b"")), **fields)) is Verdict.UNSUPPORTED
+
+
+def test_a_broken_extension_is_a_bad_request() -> None:
+    pull = make(Op.PULL, cid=1, from_seq=2, to_seq=2, limit=1, extensions=((1, b"\x00"),))
+    assert pull.malformed_extension == 1
+    assert live(SERVER).received(pull) is Verdict.BAD_REQUEST
+    sound = make(Op.PULL, cid=1, from_seq=2, to_seq=2, limit=1, extensions=((1, b"\x00\x40"),))
+    assert sound.extension(1) == {"offset": 0, "length": 64}
+    assert live(SERVER).received(sound) is Verdict.PROCESS
 
 
 def test_nothing_follows_bye() -> None:

@@ -2,7 +2,8 @@
 
 A receiver takes a vector of forbidden.json, brings a session into its state, feeds the bytes and says what happened:
 "close REASON", "error CODE", "ignored" or "accepted", and the clause where it knows it, else "". To add an
-implementation, add its function to RECEIVERS; receives says which side's frames it can take.
+implementation, add its function to RECEIVERS; receives says which side's frames it can take, elsewhere names clauses
+that are judged behind it (the content of an extension is the hub's).
 """
 
 from collections.abc import Callable
@@ -15,7 +16,13 @@ from chatd.wire import Frame, Framer, PeerProtocolError, Session, Verdict, WireE
 from chatd.wire.schema import CLIENT, SERVER, Op
 
 SIDES = {"client": CLIENT, "server": SERVER}
-WORDS = {Verdict.UNSUPPORTED: "error UNSUPPORTED", Verdict.IGNORE: "ignored", Verdict.PROCESS: "accepted"}
+WORDS = {
+    Verdict.UNSUPPORTED: "error UNSUPPORTED",
+    Verdict.NOT_ALLOWED_NOW: "error NOT_ALLOWED_NOW",
+    Verdict.BAD_REQUEST: "error BAD_REQUEST",
+    Verdict.IGNORE: "ignored",
+    Verdict.PROCESS: "accepted",
+}
 
 
 def session_in(state: str, role: int) -> Session:
@@ -48,6 +55,7 @@ def reference(vector: dict[str, Any]) -> tuple[str, str]:
 class Receiver:
     receive: Callable[[dict[str, Any]], tuple[str, str]]
     receives: frozenset[str] = frozenset(SIDES)
+    elsewhere: frozenset[str] = frozenset()
 
 
 RECEIVERS = {"reference": Receiver(reference)}

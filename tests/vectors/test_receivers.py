@@ -10,14 +10,14 @@ from chatd.wire.schema import OPS, SERVER, Op
 
 BEFORE_LOGIN = {"HELLO": "start", "AUTH": "greeted", "RESUME": "greeted", "CHALLENGE": "greeted"}
 AUTHENTICATING = {"WELCOME", "RESUMED"}
-UNKNOWN_TO_THE_CODEC = {"session", "op"}
+JUDGED_BY_THE_SESSION = ("session.", "op.", "ext.unknown", "ext.content")
 
 
 @pytest.mark.parametrize("name", RECEIVERS)
 @pytest.mark.parametrize("vector", vectors.load("forbidden"), ids=vectors.named)
 def test_a_forbidden_frame_ends_as_its_clause_says(vector: dict[str, Any], name: str) -> None:
     receiver = RECEIVERS[name]
-    if vector["from"] not in receiver.receives:
+    if vector["from"] not in receiver.receives or vector["clause"] in receiver.elsewhere:
         return
     expected = next(
         f"{word} {vector[word]}" if word != "ignored" else word
@@ -28,7 +28,7 @@ def test_a_forbidden_frame_ends_as_its_clause_says(vector: dict[str, Any], name:
     assert happened == expected
     assert clause in {"", vector["clause"]}
     if name == "reference" and not clause:
-        assert vector["clause"].split(".")[0] in UNKNOWN_TO_THE_CODEC or vector["clause"] == "ext.unknown"
+        assert vector["clause"].startswith(JUDGED_BY_THE_SESSION)
 
 
 @pytest.mark.parametrize("name", RECEIVERS)
@@ -38,10 +38,11 @@ def test_a_valid_frame_is_accepted_where_it_belongs(vector: dict[str, Any], name
     rule = OPS[Op[op]]
     sender = "server" if rule.sides == SERVER else "client"
     receiver = RECEIVERS[name]
-    if rule.feature or sender not in receiver.receives:
+    if rule.feature or sender not in receiver.receives or vector.get("layout_only"):
         return
     state = "authenticating" if op in AUTHENTICATING else BEFORE_LOGIN.get(op, "live")
-    if len(vectors.expand(vector["bytes"])) > 4096 and state != "live":
-        return
     happened, _ = receiver.receive(vector | {"state": state, "from": sender})
-    assert happened == "accepted"
+    if name == "reference":
+        assert happened == "accepted"
+    else:
+        assert happened not in {"close BAD_FRAME", "close UNSUPPORTED"}, "what a value means is judged elsewhere"
