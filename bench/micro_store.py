@@ -1,14 +1,18 @@
 """What the store costs by itself: appending, folding by stage, reading back.
 
     python bench/micro_store.py [--conversations 5000] [--devices 2000] [--records 1000000] [--batch 200] [--body 64]
-                                [--directory DIR] [--reference] [--json FILE]
+                                [--directory DIR] [--reference] [--json FILE] [--rate 100000 --seconds 10]
 
 Folding is CPU time per record on one thread (time.thread_time), which noise of other processes hardly touches. The
 first portions fold into an empty database and are cheap; the figures are of the second half.
+With --rate, records are then appended at that pace while another process folds, as in production: how long an append
+takes beside it, how much of a core the folder needs, and how far it is behind at the end.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
 import random
 import shutil
@@ -16,11 +20,13 @@ import struct
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from chatd.storage import journal_codec
 from chatd.storage.interface import row_record
+from chatd.storage.sqlite.fold_loop import fold_until
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore
 
@@ -87,11 +93,59 @@ def measure_fold(folder: SqliteFolder) -> dict[str, float]:
     begin = time.perf_counter()
     while (result := folder.fold_once()).records:
         snapshots.append((snapshots[-1][0] + result.records, time.perf_counter() - begin, dict(folder.cost_ns)))
-    begin = time.thread_time_ns()
     half, end = snapshots[len(snapshots) // 2], snapshots[-1]
     records = end[0] - half[0]
     costs = {stage: (end[2][stage] - half[2][stage]) / records / 1000 for stage in end[2]}
     return {**costs, "total": sum(costs.values()), "wall": (end[1] - half[1]) / records * 1e6}
+
+
+def fold_beside(directory: str, reference: bool, stop: Any, answer: Any) -> None:
+    """In a process of its own."""
+    folder = SqliteFolder.open(Path(directory), decoder(reference=reference))
+    read, write = os.pipe()
+    begin_cpu, begin = time.process_time(), time.perf_counter()
+    fold_until(stop, folder, write)
+    answer.put((time.process_time() - begin_cpu) / (time.perf_counter() - begin))
+    folder.close()
+    os.close(read)
+
+
+def measure_sustained(
+    store: SqliteStore, traffic: Traffic, options: argparse.Namespace, base: Path
+) -> dict[str, float]:
+    blobs = [traffic.batch(options.batch) for _ in range(options.rate * options.seconds // options.batch)]
+    context = multiprocessing.get_context("spawn")
+    stop, answer = context.Event(), context.Queue()
+    folder = context.Process(target=fold_beside, args=(str(base), options.reference, stop, answer))
+    folder.start()
+    spent, begin = [], time.perf_counter()
+    for index, blob in enumerate(blobs):
+        due = begin + index * options.batch / options.rate
+        time.sleep(max(0.0, due - time.perf_counter()))
+        start = time.perf_counter()
+        store.append(store.next_pos, options.batch, blob)
+        spent.append((time.perf_counter() - start) * 1000)
+    elapsed, behind = time.perf_counter() - begin, store.next_pos - 1 - store.folded_pos()
+    stop.set()
+    core_share = answer.get()
+    folder.join()
+    spent.sort()
+    return {
+        "per_s": len(blobs) * options.batch / elapsed,
+        "append_p50_ms": percentile(spent, 0.5),
+        "append_p99_ms": percentile(spent, 0.99),
+        "append_max_ms": spent[-1],
+        "folder_core_share": core_share,
+        "records_behind": behind,
+    }
+
+
+def decoder(*, reference: bool) -> Any:
+    if reference:
+        return journal_codec.decode_batch
+    from chatd._native import decode_batch
+
+    return decode_batch
 
 
 def main() -> None:
@@ -106,20 +160,20 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--directory", type=Path, help="where to measure; default a temporary one, removed afterwards")
     parser.add_argument("--reference", action="store_true", help="decode with the reference in Python")
+    parser.add_argument("--rate", type=int, default=0, help="then append so many records a second beside a folder")
+    parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    decode = journal_codec.decode_batch
-    if not options.reference:
-        from chatd._native import decode_batch as decode  # type: ignore[assignment]
     base = Path(tempfile.mkdtemp(dir=options.directory))
     try:
         store = SqliteStore.open(base)
         traffic = Traffic(options.conversations, options.devices, options.body)
         store.append(1, *traffic.setup())
         append = measure_append(store, traffic, options.records, options.batch)
-        folder = SqliteFolder.open(base, decode, FoldSettings(segment_age_s=0))
+        folder = SqliteFolder.open(base, decoder(reference=options.reference), FoldSettings(segment_age_s=0))
         fold = measure_fold(folder)
         folder.close()
+        sustained = measure_sustained(store, traffic, options, base) if options.rate else {}
         store.close()
     finally:
         shutil.rmtree(base)
@@ -127,8 +181,11 @@ def main() -> None:
     machine = {"kernel": platform.release(), "python": platform.python_version(), "sqlite": apsw.sqlite_lib_version()}
     print(f"append, batches of {options.batch}: " + "  ".join(f"{name} {value:.3f}" for name, value in append.items()))
     print("fold, us per record:      " + "  ".join(f"{name} {value:.2f}" for name, value in fold.items()))
+    if sustained:
+        print("together:                 " + "  ".join(f"{name} {value:.3f}" for name, value in sustained.items()))
     if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "settings": settings, "append": append, "fold": fold}))
+        result = {"machine": machine, "settings": settings, "append": append, "fold": fold, "sustained": sustained}
+        options.json.write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
