@@ -1,0 +1,157 @@
+# Deadlines: what is due when a connection's timer fires.
+#
+# One timer per connection, so one function works out the next moment at which anything could be due, and one looks at all of
+# it. Heartbeats cost no wake-up: after login SO_RCVLOWAT is 5, a four-byte PING lies in the kernel, and only when one and a
+# half intervals have passed in silence is the socket probed. Bytes that are found are read like any others.
+# Clocks: everything here is CLOCK_MONOTONIC, but for the expiry of tokens, which is wall time by definition.
+
+cdef enum:
+    FAR_MS = 3600000                # look again after an hour at the latest
+
+cdef inline uint64_t silence_deadline_ms(const conn_t* c) noexcept nogil:
+    return c.received_ms + c.heartbeat_ms + c.heartbeat_ms // 2
+
+# When the parked frame must be complete: a fixed time, and more for long ones.
+@cython.cdivision(True)
+cdef uint64_t frame_deadline_ms(engine_t* e, const conn_t* c) noexcept nogil:
+    cdef uint64_t length = c.park_bytes + park_lacks(c)
+    return c.frame_ms + e.settings.frame_ms + length * 1000 // max(e.settings.frame_bytes_per_s, <uint64_t>1)
+
+# When the wall clock will show expires_s, as far as we know now.
+cdef uint64_t expiry_deadline_ms(engine_t* e, const conn_t* c) noexcept nogil:
+    cdef uint64_t due_ms = <uint64_t>c.expires_s * 1000
+    if c.flags & CONN_EXPIRY_TOLD:
+        due_ms += e.settings.token_grace_ms
+    return e.now_ms + (due_ms - e.wall_ms if due_ms > e.wall_ms else 0)
+
+cdef uint64_t conn_next_deadline_ms(engine_t* e, conn_t* c) noexcept nogil:
+    cdef uint64_t due = e.now_ms + FAR_MS
+    if c.state == CONN_CLOSING:
+        return c.progress_ms + e.settings.linger_ms
+    if c.state == CONN_LIVE:
+        due = min(due, silence_deadline_ms(c))
+        if c.expires_s:
+            due = min(due, expiry_deadline_ms(e, c))
+    elif c.preauth != NULL:
+        due = min(due, c.preauth.accepted_ms
+                  + (e.settings.login_ms if c.preauth.received_bytes else e.settings.first_byte_ms))
+    if c.flags & CONN_THROTTLED:
+        if c.resume_ms:
+            due = min(due, c.resume_ms)
+    elif c.park_bytes:
+        due = min(due, frame_deadline_ms(e, c))
+    if c.flags & CONN_BLOCKED:
+        due = min(due, c.progress_ms + e.settings.stall_ms)
+    return due
+
+# ERROR TOKEN_EXPIRED announces the grace period, its end closes.
+cdef void check_expiry(engine_t* e, conn_t* c) noexcept nogil:
+    if c.expires_s == 0 or expiry_deadline_ms(e, c) > e.now_ms:
+        return
+    if c.flags & CONN_EXPIRY_TOLD:
+        conn_doom(e, c, CLOSE_TOKEN_EXPIRED)
+        return
+    c.flags |= CONN_EXPIRY_TOLD
+    send_error(e, c, ERR_TOKEN_EXPIRED, OP_REAUTH, 0, e.settings.token_grace_ms)
+
+# Nothing has been heard for one and a half intervals, as far as we know: look into the kernel's buffer.
+cdef void check_silence(engine_t* e, conn_t* c) noexcept nogil:
+    if silence_deadline_ms(c) > e.now_ms:
+        return
+    if c.flags & CONN_THROTTLED:
+        # We are the ones who do not listen.
+        c.received_ms = e.now_ms
+        return
+    if c.fd >= 0:
+        e.count[COUNT_PROBES] += 1
+        conn_read(e, c)
+    if conn_is_open(c) and silence_deadline_ms(c) <= e.now_ms:
+        conn_doom(e, c, CLOSE_HEARTBEAT_TIMEOUT)
+    elif conn_is_open(c) and c.park_bytes == 0:
+        conn_lowat(c, True)
+
+# Far over its rates for a long time? What waits to be read would take flood_factor * flood_ms at the agreed rate.
+@cython.cdivision(True)
+cdef void check_flood(engine_t* e, conn_t* c) noexcept nogil:
+    cdef settings_t* s = &e.settings
+    cdef uint64_t waiting = c.park_bytes + conn_unread_bytes(c)
+    cdef uint64_t allowance = s.bytes_per_s * s.flood_factor * s.flood_ms // 1000
+    cdef uint64_t frame_allowance = s.frames_per_s * s.flood_factor * s.flood_ms // 1000
+    cdef uint64_t frame_bytes = FRAME_HEADER_BYTES + ((<uint64_t>c.park[0] << 8) | c.park[1]) if c.park_bytes >= 2 else 64
+    if (s.bytes_per_s and waiting >= allowance) or (s.frames_per_s and waiting // frame_bytes >= frame_allowance):
+        if c.flood_ms == 0:
+            c.flood_ms = e.now_ms
+        elif e.now_ms - c.flood_ms >= s.flood_ms:
+            conn_doom(e, c, CLOSE_FLOOD)
+    else:
+        c.flood_ms = 0
+
+cdef void check_throttle(engine_t* e, conn_t* c) noexcept nogil:
+    if c.flags & CONN_THROTTLED:
+        if c.resume_ms and c.resume_ms <= e.now_ms:
+            check_flood(e, c)
+            if conn_is_open(c):
+                conn_resume(e, c)
+    elif c.park_bytes and frame_deadline_ms(e, c) <= e.now_ms:
+        conn_doom(e, c, CLOSE_SLOW_FRAME)
+
+cdef void check_login(engine_t* e, conn_t* c) noexcept nogil:
+    if c.preauth.received_bytes == 0:
+        if e.now_ms - c.preauth.accepted_ms >= e.settings.first_byte_ms:
+            conn_doom(e, c, CLOSE_FIRST_BYTE_TIMEOUT)
+    elif e.now_ms - c.preauth.accepted_ms >= e.settings.login_ms:
+        conn_doom(e, c, CLOSE_AUTH_TIMEOUT)
+
+cdef void on_deadline(engine_t* e, conn_t* c) noexcept nogil:
+    if c.state == CONN_CLOSING:
+        if c.progress_ms + e.settings.linger_ms <= e.now_ms:
+            conn_gone(e, c)
+            return
+    elif c.state == CONN_LIVE:
+        check_silence(e, c)
+        if conn_is_open(c):
+            check_expiry(e, c)
+    elif c.preauth != NULL:
+        check_login(e, c)
+    if conn_is_open(c):
+        check_throttle(e, c)
+    if conn_is_open(c) and c.flags & CONN_BLOCKED and c.progress_ms + e.settings.stall_ms <= e.now_ms:
+        conn_doom(e, c, CLOSE_SLOW)
+    if c.state != CONN_GONE and not c.flags & CONN_DOOMED:
+        wheel_arm(&e.slab, &e.wheel, c, conn_next_deadline_ms(e, c))
+
+cdef void deadlines_run(engine_t* e) noexcept nogil:
+    cdef bint done = False
+    cdef uint32_t slot
+    cdef conn_t* c
+    while not done:
+        slot = wheel_advance(&e.slab, &e.wheel, e.now_ms, &done)
+        while slot != <uint32_t>SLOT_NONE:
+            e.found_work = True
+            c = slab_at(&e.slab, slot)
+            slot = wheel_pop(c)
+            on_deadline(e, c)
+    inflight_expire(e)
+    if e.accept_resume_ms and e.now_ms >= e.accept_resume_ms:
+        accept_resume(e)
+    if e.drain_start_ms:
+        drain_step(e)
+
+cdef inline uint64_t earlier_ms(uint64_t a, uint64_t b) noexcept nogil:
+    if a == 0 or b == 0:
+        return a | b
+    return min(a, b)
+
+# The next moment at which deadlines_run has something to do; 0: never.
+cdef uint64_t deadlines_next_ms(engine_t* e) noexcept nogil:
+    cdef uint64_t due = wheel_next_tick(&e.wheel) << WHEEL_TICK_BITS
+    due = earlier_ms(due, inflight_deadline_ms(e))
+    due = earlier_ms(due, e.accept_resume_ms)
+    if e.hub.ring_out != NULL:
+        due = earlier_ms(due, e.positions.due_ms)
+        # The ring was full: nobody tells when there is room again.
+        if e.due.count or e.hub.stage != HUB_READY or e.inflight.first_waiting != <uint32_t>INFLIGHT_NONE:
+            due = earlier_ms(due, e.now_ms + 1)
+    if e.drain_start_ms:
+        due = earlier_ms(due, e.now_ms + DRAIN_STEP_MS)
+    return due

@@ -1,0 +1,73 @@
+# Order after a refusal: what this shard refused for now must not be overtaken.
+#
+# The contract (docs/contract.md, 5 iii): after a retryable NAK of cseq k, later SENDs of the connection to that
+# conversation get OUT_OF_ORDER until k is retried or skipped. OUT_OF_ORDER is itself such a NAK, so every refused cseq is
+# remembered and a SEND passes only if none below it is open in its conversation. The hub keeps the same gate for what it
+# refuses; this one is for what never reached it (RATE_LIMITED, BUSY, UNAVAILABLE). The list exists only while something
+# is open, and a client that keeps refused_sends_max of them open is closed: its outbox starts over in order.
+
+cdef enum:
+    REFUSED_ROOM_MIN = 8
+
+
+# May cseq go to cid now, as far as this connection's refusals are concerned?
+cdef inline bint order_allows(const conn_t* c, uint64_t cseq, uint64_t cid) noexcept nogil:
+    cdef uint32_t index
+    if c.refused == NULL:
+        return True
+    for index in range(c.refused.count):
+        if c.refused.sends[index].cid == cid and c.refused.sends[index].cseq < cseq:
+            return False
+    return True
+
+cdef void order_drop(engine_t* e, conn_t* c) noexcept nogil:
+    if c.refused != NULL:
+        pool_free(&e.pool, c.refused.sends, c.refused.room * sizeof(refused_send_t))
+        pool_free(&e.pool, c.refused, sizeof(refused_t))
+        c.refused = NULL
+
+# cseq was retried or skipped.
+cdef void order_settle(engine_t* e, conn_t* c, uint64_t cseq) noexcept nogil:
+    cdef uint32_t index
+    if c.refused == NULL:
+        return
+    for index in range(c.refused.count):
+        if c.refused.sends[index].cseq == cseq:
+            c.refused.count -= 1
+            c.refused.sends[index] = c.refused.sends[c.refused.count]
+            break
+    if c.refused.count == 0:
+        order_drop(e, c)
+
+# Remember a refusal. False: the connection is doomed.
+cdef bint order_note(engine_t* e, conn_t* c, uint64_t cseq, uint64_t cid) noexcept nogil:
+    cdef uint32_t index
+    cdef void* block
+    if c.refused == NULL:
+        c.refused = <refused_t*>pool_alloc_zeroed(&e.pool, sizeof(refused_t))
+        if c.refused == NULL:
+            conn_doom_no_memory(e, c)
+            return False
+    for index in range(c.refused.count):
+        if c.refused.sends[index].cseq == cseq:
+            c.refused.sends[index].cid = cid
+            return True
+    if c.refused.count >= e.settings.refused_sends_max:
+        conn_doom(e, c, CLOSE_FLOOD)
+        return False
+    if c.refused.count == c.refused.room:
+        block = pool_double(&e.pool, c.refused.sends, &c.refused.room, sizeof(refused_send_t), REFUSED_ROOM_MIN)
+        if block == NULL:
+            conn_doom_no_memory(e, c)
+            return False
+        c.refused.sends = <refused_send_t*>block
+    c.refused.sends[c.refused.count].cid = cid
+    c.refused.sends[c.refused.count].cseq = cseq
+    c.refused.count += 1
+    return True
+
+# NAK a SEND or SKIP. A retryable refusal of a SEND closes the gate of its conversation.
+cdef void refuse_send(engine_t* e, conn_t* c, uint64_t cseq, uint64_t cid, int code, uint64_t retry_ms) noexcept nogil:
+    if cid and error_is_retryable(code) and not order_note(e, c, cseq, cid):
+        return
+    send_nak(e, c, cseq, cid, code, retry_ms if retry_ms else retry_after_default_ms(code))

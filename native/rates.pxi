@@ -1,0 +1,136 @@
+# Rates: token buckets of connections, addresses and listeners.
+#
+# A bucket is one number, the theoretical arrival time of the generic cell rate algorithm (ITU-T I.371): each unit moves it
+# on by 1/rate, and it may run ahead of the clock by the burst. No refilling, no timer, 8 bytes.
+# Addresses are keyed by IPv4 address or IPv6 /64. The table is bounded; entries that hold nothing any more are swept
+# when it is full. If it is full of busy ones the newcomer is counted by nobody but the listener's own bucket.
+
+cdef enum:
+    ADDRESSES_MAX = 65536
+
+cdef struct address_t:
+    uint64_t key                    # 0: free
+    uint64_t tat_ns
+    uint32_t connections
+    uint32_t _unused
+
+cdef struct addresses_t:
+    address_t* entries              # index into it from by_key
+    uint32_t used
+    uint32_t free_count
+    uint32_t* free_stack
+    map64_t by_key
+
+
+# Charge `units` at `per_s`, at most `burst` in a row. 0: granted. Otherwise nothing is charged, and the nanoseconds to wait.
+@cython.cdivision(True)
+cdef inline uint64_t rate_charge(uint64_t* tat_ns, uint64_t now_ns, uint64_t units, uint64_t per_s,
+                                 uint64_t burst) noexcept nogil:
+    cdef uint64_t interval_ns, tat, limit
+    if per_s == 0:
+        return 0
+    interval_ns = <uint64_t>1000000000 / per_s
+    tat = tat_ns[0] if tat_ns[0] > now_ns else now_ns
+    tat += units * interval_ns
+    limit = now_ns + burst * interval_ns
+    if tat > limit:
+        return tat - limit
+    tat_ns[0] = tat
+    return 0
+
+
+cdef bint addresses_init(addresses_t* addresses) noexcept nogil:
+    addresses.entries = <address_t*>calloc(ADDRESSES_MAX, sizeof(address_t))
+    addresses.free_stack = <uint32_t*>calloc(ADDRESSES_MAX, sizeof(uint32_t))
+    return addresses.entries != NULL and addresses.free_stack != NULL
+
+# address: 16 bytes, IPv4 mapped into IPv6.
+cdef bint address_is_v4(const uint8_t* address) noexcept nogil:
+    cdef int i
+    for i in range(10):
+        if address[i]:
+            return False
+    return address[10] == 0xFF and address[11] == 0xFF
+
+cdef bint address_is_loopback(const uint8_t* address) noexcept nogil:
+    cdef int i
+    if address_is_v4(address):
+        return address[12] == 127
+    for i in range(15):
+        if address[i]:
+            return False
+    return address[15] == 1
+
+cdef uint64_t address_key(const uint8_t* address) noexcept nogil:
+    cdef uint64_t key = 0
+    if address_is_v4(address):
+        # Below 2^33, where no global IPv6 prefix lies.
+        memcpy(&key, address + 12, 4)
+        return key | (<uint64_t>1 << 32)
+    memcpy(&key, address, 8)
+    return key if key else 1
+
+cdef void addresses_sweep(engine_t* e) noexcept nogil:
+    cdef addresses_t* addresses = &e.addresses
+    cdef uint32_t index
+    for index in range(addresses.used):
+        if addresses.entries[index].key and addresses.entries[index].connections == 0 \
+                and addresses.entries[index].tat_ns <= e.now_ns:
+            map64_remove(&addresses.by_key, addresses.entries[index].key)
+            addresses.entries[index].key = 0
+            addresses.free_stack[addresses.free_count] = index
+            addresses.free_count += 1
+
+cdef address_t* address_entry(engine_t* e, uint64_t key) noexcept nogil:
+    cdef addresses_t* addresses = &e.addresses
+    cdef uint32_t index = map64_get(&addresses.by_key, key)
+    if index != <uint32_t>MAP_NONE:
+        return &addresses.entries[index]
+    if addresses.free_count == 0 and addresses.used == ADDRESSES_MAX:
+        addresses_sweep(e)
+    if addresses.free_count:
+        index = addresses.free_stack[addresses.free_count - 1]
+    elif addresses.used < ADDRESSES_MAX:
+        index = addresses.used
+    else:
+        return NULL
+    if not map64_put(&addresses.by_key, &e.pool, key, index):
+        return NULL
+    if addresses.free_count:
+        addresses.free_count -= 1
+    else:
+        addresses.used += 1
+    memset(&addresses.entries[index], 0, sizeof(address_t))
+    addresses.entries[index].key = key
+    return &addresses.entries[index]
+
+# May this address have one more connection? True: it is counted, address_leave gives it back.
+cdef bint address_enter(engine_t* e, conn_t* c, const uint8_t* address) noexcept nogil:
+    cdef address_t* entry
+    cdef settings_t* s = &e.settings
+    if s.loopback_unlimited and address_is_loopback(address):
+        return True
+    c.address_key = address_key(address)
+    entry = address_entry(e, c.address_key)
+    if entry == NULL:
+        return True
+    if entry.connections >= s.connections_per_address_max or rate_charge(
+            &entry.tat_ns, e.now_ns, 1, s.accepts_per_address_per_s, s.accepts_per_address_burst):
+        return False
+    entry.connections += 1
+    c.flags |= CONN_OWN_ADDRESS
+    return True
+
+cdef void address_leave(engine_t* e, conn_t* c) noexcept nogil:
+    cdef uint32_t index
+    if not c.flags & CONN_OWN_ADDRESS:
+        return
+    c.flags &= ~CONN_OWN_ADDRESS
+    index = map64_get(&e.addresses.by_key, c.address_key)
+    if index != <uint32_t>MAP_NONE and e.addresses.entries[index].connections:
+        e.addresses.entries[index].connections -= 1
+
+cdef void addresses_dispose(engine_t* e) noexcept nogil:
+    map64_dispose(&e.addresses.by_key, &e.pool)
+    free(e.addresses.entries)
+    free(e.addresses.free_stack)

@@ -1,0 +1,278 @@
+# Slab: one record per connection, and nothing else for an idle one.
+#
+# An idle, authenticated, subscribed connection costs its record here (conn_t), a subscription entry and no buffer: every
+# extra (output queue, unacknowledged ring, parked bytes, outstanding calls, LAG list) is a pointer that is NULL most of
+# the time. Records come in chunks that never move, so a conn_t* is good until its slot is freed, which happens only
+# between ticks. A slot is named outside by its handle, slot | generation << 32; freeing it counts the generation up, so
+# that a late answer, a late command and a stale epoll event are recognised by one comparison.
+# Price: chunks are never given back; 100,000 connections that once were keep their 30 MB.
+
+cdef enum:
+    SLAB_CHUNK_BITS = 8             # 256 records per chunk
+    SLAB_CHUNK_RECORDS = 1 << SLAB_CHUNK_BITS
+    SLOT_NONE = 0xFFFFFFFF
+
+# Where a connection stands. Order matters: everything from CONN_PROXY to CONN_REGISTERED is before login.
+cdef enum conn_state:
+    CONN_FREE = 0
+    CONN_PROXY = 1                  # a PROXY header must come first
+    CONN_NEW = 2                    # HELLO must come
+    CONN_GREETED = 3                # AUTH or RESUME must come
+    CONN_AUTHENTICATING = 4         # Python looks at the credential
+    CONN_REGISTERING = 5            # the hub looks at the device
+    CONN_REGISTERED = 6             # Python writes WELCOME
+    CONN_LIVE = 7
+    CONN_CLOSING = 8                # BYE is on its way, then FIN, then up to linger_ms
+    CONN_GONE = 9                   # the descriptor is closed; the slot is freed at the end of the tick
+
+cdef enum conn_flag:
+    CONN_DIRTY = 1                  # on the list of connections to flush
+    CONN_DOOR = 2                   # opened by open(): no socket
+    CONN_LAGGING = 4                # pushes are noted in `lag` instead of being queued
+    CONN_THROTTLED = 8              # not read until resume_ms or until an answer frees a place
+    CONN_DOOMED = 16                # on the list of connections to tear down
+    CONN_LOWAT = 32                 # SO_RCVLOWAT is 5: a lone PING does not wake us
+    CONN_BLOCKED = 64               # waits for EPOLLOUT
+    CONN_CLOSED_DUE = 128           # a CLOSED record has not been handed to the hub yet
+    CONN_LOGIN_DUE = 256            # a LOGIN record has not been handed to the hub yet
+    CONN_ATTACHED = 512             # the hub of the current link knows this session
+    CONN_GOAWAY = 1024              # has been told that the worker leaves
+    CONN_EXPIRY_TOLD = 2048         # ERROR TOKEN_EXPIRED was sent, the grace period runs
+    CONN_READABLE_TOLD = 4096       # the upcall "readable" is out, take() has not emptied the queue since
+    CONN_PREAUTH = 8192             # on the list of connections without login
+    CONN_FED_SHORT = 16384          # feed() took less than it was given: "resumed" is owed
+    CONN_OWN_ADDRESS = 32768        # counted in the table of addresses
+    CONN_DUE_LISTED = 65536         # on the list of connections with a record for the hub
+    CONN_BYE_QUEUED = 131072        # BYE is in the queue already
+    CONN_SHUT = 262144              # our half of the connection is shut down
+    CONN_FREE_DUE = 1048576         # gone; the slot is freed when it has left the list of what the hub is owed
+    CONN_SESSION = 524288           # was live once: its end is the end of a session
+
+# One DELIVER that the client has not acknowledged.
+cdef struct unacked_t:
+    uint64_t cid
+    uint64_t seq
+    uint32_t bytes
+    uint32_t flags                  # of the frame
+
+cdef enum:
+    LAG_ENTRIES = 16                # lag_conversations_max of the schema
+
+cdef struct lag_entry_t:
+    uint64_t cid
+    uint64_t from_seq
+    uint64_t to_seq
+
+cdef struct lag_t:
+    uint32_t count
+    bint overflow                   # more conversations than entries: LAG(0)
+    lag_entry_t entries[LAG_ENTRIES]
+
+# A call that the hub has not finished: what ERROR has to name if it never does.
+cdef struct call_entry_t:
+    uint64_t ref
+    uint8_t op
+    uint8_t is_pull
+    uint8_t _unused[6]
+
+cdef enum:
+    CALLS_MAX = 32                  # pulls_outstanding_max + requests_outstanding_max must fit
+
+cdef struct calls_t:
+    uint32_t count
+    uint32_t pulls
+    call_entry_t entries[CALLS_MAX]
+
+# A SEND that this shard refused for now. Later ones to the same conversation must wait for it.
+cdef struct refused_send_t:
+    uint64_t cid
+    uint64_t cseq
+
+cdef struct refused_t:
+    uint32_t count
+    uint32_t room
+    refused_send_t* sends
+
+# Only before login.
+cdef struct preauth_t:
+    uint8_t nonce[16]
+    uint8_t address[16]             # IPv6, or IPv4 mapped into it
+    uint16_t port
+    uint8_t has_nonce
+    uint8_t failures
+    uint32_t received_bytes
+    uint64_t accepted_ms
+    uint64_t token_epoch            # of register(), kept until LOGIN has been handed over
+    uint64_t ticket_epoch
+    uint32_t older                  # list by age, oldest evicted first
+    uint32_t younger
+
+cdef struct conn_t:
+    # What a push touches, in the first two cache lines.
+    uint32_t slot
+    uint32_t generation             # never 0
+    int fd                          # -1: second door, or closed
+    uint32_t flags
+    frame_t** queue                 # ring of queue_room references; NULL when empty for a while
+    uint32_t queue_room             # power of two or 0
+    uint32_t queue_head
+    uint32_t queue_count
+    uint32_t queue_bytes            # of all frames in it, FRAME_REF_BYTES for each included; what was written included
+    uint32_t queue_offset           # bytes of the first frame that are already written
+    uint32_t queue_delivers         # how many of them are DELIVERs; invariant: <= unacked_count
+    unacked_t* unacked              # ring of unacked_room, oldest first
+    uint32_t unacked_room
+    uint32_t unacked_head
+    uint32_t unacked_count
+    uint32_t unacked_bytes
+    uint32_t window_frames
+    uint32_t window_bytes
+    uint64_t deliver_count          # DELIVERs queued since login; the client acknowledges this count
+    lag_t* lag
+    # Who.
+    uint64_t user
+    uint64_t device
+    uint64_t session_epoch
+    uint32_t features
+    uint16_t frame_bytes_max
+    uint8_t state
+    uint8_t close_reason
+    # Input.
+    uint8_t* park                   # bytes read and not processed: a partial frame, or what a throttle left
+    uint32_t park_bytes
+    uint32_t park_room
+    uint64_t received_ms            # when the last byte came
+    uint64_t frame_ms               # when the parked frame was started
+    uint64_t frames_tat_ns          # theoretical arrival times of the rate limits (rates.pxi)
+    uint64_t bytes_tat_ns
+    uint64_t sends_tat_ns
+    uint64_t resume_ms              # end of a throttle by rate; 0: by answers
+    uint64_t flood_ms               # since when it is flooding; 0: it is not
+    uint32_t acked_ms               # low bits of the time of the last ACK
+    uint32_t typing_ms
+    uint64_t typing_cid
+    uint32_t sends_in_flight
+    uint32_t inflight_first         # chain of its entries in the in-flight table
+    uint32_t inflight_last
+    uint32_t epoll_mask
+    calls_t* calls
+    refused_t* refused
+    preauth_t* preauth
+    # Subscriptions: chain of entries, and the one used last.
+    uint32_t subscription_first
+    uint32_t subscription_count
+    uint32_t subscription_hint
+    uint32_t expires_s              # wall clock; 0: never
+    # Deadlines.
+    uint64_t progress_ms            # when the queue last moved
+    uint64_t deadline_ms            # of the armed timer; 0: not armed
+    uint32_t timer_next
+    uint32_t timer_prev
+    uint32_t timer_bucket
+    uint32_t heartbeat_ms
+    uint64_t address_key            # of the table of addresses
+    uint32_t close_retry_ms         # for BYE
+    uint32_t _unused
+
+cdef struct slab_t:
+    conn_t** chunks
+    uint32_t chunk_count
+    uint32_t chunks_max
+    uint32_t free_first             # chain through conn_t.timer_next
+    uint32_t used_count
+    uint32_t live_count             # state CONN_LIVE
+    uint64_t bytes
+
+
+cdef inline conn_t* slab_at(const slab_t* slab, uint32_t slot) noexcept nogil:
+    return &slab.chunks[slot >> SLAB_CHUNK_BITS][slot & (SLAB_CHUNK_RECORDS - 1)]
+
+cdef inline uint32_t slab_slots(const slab_t* slab) noexcept nogil:
+    return slab.chunk_count << SLAB_CHUNK_BITS
+
+cdef inline uint64_t conn_handle(const conn_t* c) noexcept nogil:
+    return <uint64_t>c.slot | (<uint64_t>c.generation << 32)
+
+# The connection that a handle names, whatever its state; NULL when it is gone.
+cdef inline conn_t* slab_find(const slab_t* slab, uint64_t handle) noexcept nogil:
+    cdef uint32_t slot = <uint32_t>handle
+    cdef conn_t* c
+    if slot >= slab_slots(slab):
+        return NULL
+    c = slab_at(slab, slot)
+    if c.state == CONN_FREE or c.state == CONN_GONE or c.generation != <uint32_t>(handle >> 32):
+        return NULL
+    return c
+
+cdef inline bint conn_is_before_login(const conn_t* c) noexcept nogil:
+    return CONN_PROXY <= c.state <= CONN_REGISTERED
+
+# The peer may be sent frames and its frames count.
+cdef inline bint conn_is_open(const conn_t* c) noexcept nogil:
+    return CONN_PROXY <= c.state <= CONN_LIVE and not (c.flags & CONN_DOOMED)
+
+cdef inline bint conn_is_live(const conn_t* c) noexcept nogil:
+    return c.state == CONN_LIVE and not (c.flags & CONN_DOOMED)
+
+
+cdef bint slab_init(slab_t* slab, uint64_t connections_max) noexcept nogil:
+    slab.chunks_max = <uint32_t>((connections_max + SLAB_CHUNK_RECORDS - 1) >> SLAB_CHUNK_BITS)
+    slab.chunks = <conn_t**>calloc(slab.chunks_max + 1, sizeof(void*))
+    slab.free_first = <uint32_t>SLOT_NONE
+    return slab.chunks != NULL
+
+cdef bint slab_grow(slab_t* slab) noexcept nogil:
+    cdef conn_t* chunk
+    cdef uint32_t index
+    if slab.chunk_count == slab.chunks_max:
+        return False
+    chunk = <conn_t*>calloc(SLAB_CHUNK_RECORDS, sizeof(conn_t))
+    if chunk == NULL:
+        return False
+    slab.chunks[slab.chunk_count] = chunk
+    for index in range(SLAB_CHUNK_RECORDS - 1, -1, -1):
+        chunk[index].slot = (slab.chunk_count << SLAB_CHUNK_BITS) | index
+        chunk[index].generation = 1
+        chunk[index].timer_next = slab.free_first
+        slab.free_first = chunk[index].slot
+    slab.chunk_count += 1
+    slab.bytes += SLAB_CHUNK_RECORDS * sizeof(conn_t)
+    return True
+
+# A blank record in state `state`; NULL when there are connections_max of them, or no memory.
+cdef conn_t* slab_take(slab_t* slab, conn_state state) noexcept nogil:
+    cdef conn_t* c
+    cdef uint32_t slot, generation
+    if slab.free_first == <uint32_t>SLOT_NONE and not slab_grow(slab):
+        return NULL
+    c = slab_at(slab, slab.free_first)
+    slab.free_first = c.timer_next
+    slot = c.slot
+    generation = c.generation
+    memset(c, 0, sizeof(conn_t))
+    c.slot = slot
+    c.generation = generation
+    c.fd = -1
+    c.state = <uint8_t>state
+    c.timer_next = c.timer_prev = <uint32_t>SLOT_NONE
+    c.inflight_first = c.inflight_last = <uint32_t>SLOT_NONE
+    c.subscription_first = c.subscription_hint = <uint32_t>SLOT_NONE
+    slab.used_count += 1
+    return c
+
+cdef void slab_give(slab_t* slab, conn_t* c) noexcept nogil:
+    chatd_require(c.state == CONN_GONE and c.fd == -1 and c.queue == NULL and c.park == NULL)
+    c.state = CONN_FREE
+    c.generation += 1
+    if c.generation == 0:
+        c.generation = 1
+    c.timer_next = slab.free_first
+    slab.free_first = c.slot
+    slab.used_count -= 1
+
+cdef void slab_dispose(slab_t* slab) noexcept nogil:
+    cdef uint32_t index
+    for index in range(slab.chunk_count):
+        free(slab.chunks[index])
+    free(slab.chunks)
+    memset(slab, 0, sizeof(slab_t))
