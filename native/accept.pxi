@@ -59,7 +59,7 @@ cdef void listener_options(engine_t* e, int fd) noexcept nogil:
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL, 0) | O_NONBLOCK)
 
 cdef bint listener_watch(engine_t* e, uint32_t index, bint on) noexcept nogil:
-    cdef epoll_event_t event
+    cdef epoll_event event
     memset(&event, 0, sizeof(event))
     event.events = EPOLLIN
     event.data.u64 = EVENT_LISTENER + index

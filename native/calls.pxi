@@ -105,7 +105,7 @@ cdef void call_enter(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const ui
     cdef int code = 0
     if c.calls != NULL:
         outstanding = c.calls.pulls if is_pull else c.calls.count - c.calls.pulls
-    if not hub_is_ready(e):
+    if not uplink_is_ready(e):
         code = ERR_UNAVAILABLE
     elif outstanding >= outstanding_max or (c.calls != NULL and c.calls.count == CALLS_MAX):
         code = ERR_BUSY

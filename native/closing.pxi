@@ -70,10 +70,10 @@ cdef void conn_teardown(engine_t* e, conn_t* c) noexcept nogil:
     conn_strip(e, c)
     if c.flags & CONN_ATTACHED:
         c.flags |= CONN_CLOSED_DUE
-        hub_due(e, c)
+        uplink_due(e, c)
     c.flags &= ~(CONN_LOGIN_DUE | CONN_THROTTLED)
     if c.flags & CONN_DOOR or (e.settings.report_closed and c.flags & CONN_SESSION):
-        up = upcall_new(e, UP_CLOSED, conn_handle(c), NULL, 0)
+        up = upcall_new(e, UPCALL_CLOSED, conn_handle(c), NULL, 0)
         if up != NULL:
             up.numbers[0] = c.user
             up.numbers[1] = c.device
@@ -145,7 +145,7 @@ cdef void closing_free(engine_t* e) noexcept nogil:
         if c.fd >= 0:
             conn_close_fd(c)
         if c.flags & CONN_DUE_LISTED:
-            # hub_pump_due puts it back here.
+            # uplink_pump_due puts it back here.
             c.flags |= CONN_FREE_DUE
         else:
             slab_give(&e.slab, c)

@@ -150,7 +150,7 @@ cdef uint64_t deadlines_next_ms(engine_t* e) noexcept nogil:
     if e.hub.ring_out != NULL:
         due = earlier_ms(due, e.positions.due_ms)
         # The ring was full: nobody tells when there is room again.
-        if e.due.count or e.hub.stage != HUB_READY or e.inflight.first_waiting != <uint32_t>INFLIGHT_NONE:
+        if e.due.count or e.hub.stage != UPLINK_READY or e.inflight.first_waiting != <uint32_t>INFLIGHT_NONE:
             due = earlier_ms(due, e.now_ms + 1)
     if e.drain_start_ms:
         due = earlier_ms(due, e.now_ms + DRAIN_STEP_MS)

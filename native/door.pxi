@@ -15,7 +15,7 @@ cdef void door_tell(engine_t* e, conn_t* c) noexcept nogil:
         return
     c.flags |= CONN_READABLE_TOLD | CONN_BLOCKED
     wheel_arm(&e.slab, &e.wheel, c, c.progress_ms + e.settings.stall_ms)
-    if upcall_new(e, UP_READABLE, conn_handle(c), NULL, 0) == NULL:
+    if upcall_new(e, UPCALL_READABLE, conn_handle(c), NULL, 0) == NULL:
         conn_doom_no_memory(e, c)
 
 # Move up to n bytes of output to p; returns how many.

@@ -94,7 +94,7 @@ cdef class Engine:
         self._e.hub.ring_in = &ring_in._ring
         self._e.hub.ring_out = &ring_out._ring
         self._e.hub.epoch = epoch
-        self._e.hub.stage = HUB_RECEIVED
+        self._e.hub.stage = UPLINK_RECEIVED
         self._e.hub.attach_slot = 0
         self._e.count[COUNT_LINKS] += 1
         engine_kick(self._e)
@@ -104,8 +104,8 @@ cdef class Engine:
         self._open()
         if self._e.hub.ring_out != NULL:
             self._e.hub.ring_in = self._e.hub.ring_out = NULL
-            self._e.hub.stage = HUB_NONE
-            hub_detach(self._e)
+            self._e.hub.stage = UPLINK_NONE
+            uplink_detach(self._e)
             engine_kick(self._e)
         if self._hub_rings is not None:
             self._unwatch(self._hub_rings[0])
@@ -268,7 +268,7 @@ cdef class Engine:
         c.preauth.ticket_epoch = session_epoch
         c.state = CONN_REGISTERING
         c.flags |= CONN_LOGIN_DUE
-        hub_due(self._e, c)
+        uplink_due(self._e, c)
         engine_kick(self._e)
         return True
 
@@ -335,7 +335,7 @@ cdef class Engine:
         cdef size_t n = <size_t>len(payload)
         cdef uint8_t* at
         cdef link_rpc* record
-        if not hub_is_ready(self._e):
+        if not uplink_is_ready(self._e):
             return False
         at = ring_reserve(self._e.hub.ring_out, sizeof(link_rpc) + n)
         if at == NULL:

@@ -24,14 +24,14 @@ cdef bint engine_open_fds(engine_t* e) noexcept nogil:
     return e.epoll_fd >= 0 and e.kick_fd >= 0 and e.reserve_fd >= 0 and watch_fd(e, e.kick_fd, EVENT_KICK)
 
 cdef bint watch_fd(engine_t* e, int fd, uint64_t name) noexcept nogil:
-    cdef epoll_event_t event
+    cdef epoll_event event
     memset(&event, 0, sizeof(event))
     event.events = EPOLLIN
     event.data.u64 = name
     return epoll_ctl(e.epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0
 
 cdef void unwatch_fd(engine_t* e, int fd) noexcept nogil:
-    cdef epoll_event_t event
+    cdef epoll_event event
     memset(&event, 0, sizeof(event))
     epoll_ctl(e.epoll_fd, EPOLL_CTL_DEL, fd, &event)
 

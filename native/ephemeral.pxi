@@ -71,7 +71,7 @@ cdef void ephemeral_to_peers(engine_t* e, frame_t* frame, uint64_t shards) noexc
     cdef uint8_t* at
     cdef int index
     while shards:
-        index = chatd_lowest_bit(shards)
+        index = engine_lowest_bit(shards)
         shards &= shards - 1
         # The bit of this shard itself has no link.
         if e.peers[index].ring_out == NULL:
@@ -190,7 +190,7 @@ cdef void peer_read(engine_t* e, peer_link_t* peer, uint64_t index) noexcept nog
     if status == RING_CORRUPT or peer.ring_out.corrupt:
         e.count[COUNT_LINKS_CORRUPT] += 1
         peer.ring_in = peer.ring_out = NULL
-        up = upcall_new(e, UP_PEER_LOST, 0, NULL, 0)
+        up = upcall_new(e, UPCALL_PEER_LOST, 0, NULL, 0)
         if up != NULL:
             up.numbers[0] = index
 

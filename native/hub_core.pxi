@@ -6,17 +6,6 @@
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-cdef extern from "<sys/epoll.h>" nogil:
-    ctypedef union hub_epoll_data "epoll_data_t":
-        uint64_t u64
-    struct hub_epoll_event "epoll_event":
-        uint32_t events
-        hub_epoll_data data
-    int epoll_create1(int flags) noexcept
-    int epoll_ctl(int epfd, int op, int fd, hub_epoll_event* event) noexcept
-    const int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL
-    const uint32_t EPOLLIN
-
 cdef uint64_t hub_monotonic_ms() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
@@ -80,7 +69,7 @@ cdef class HubCore:
     def link(self, uint32_t shard, uint64_t epoch, Ring ring_in not None, Ring ring_out not None) -> None:
         """Begin a link; an older one of that shard ends. The rings belong to the core until unlink."""
         cdef hub_link_t* link
-        cdef hub_epoll_event event
+        cdef epoll_event event
         if shard >= self._h.settings.shards_max:
             raise ValueError(f"shard {shard} where at most {self._h.settings.shards_max} are set")
         self.unlink(shard)

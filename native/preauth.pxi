@@ -193,7 +193,7 @@ cdef void on_auth(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept no
     elif not understood:
         send_error(e, c, ERR_UNSUPPORTED, OP_AUTH, 0, 0)
     else:
-        preauth_upcall(e, c, UP_AUTH, body, n)
+        preauth_upcall(e, c, UPCALL_AUTH, body, n)
 
 cdef void on_resume(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept nogil:
     cdef const uint8_t* body = cur.p
@@ -209,7 +209,7 @@ cdef void on_resume(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept 
     elif not understood:
         send_error(e, c, ERR_UNSUPPORTED, OP_RESUME, 0, 0)
     else:
-        preauth_upcall(e, c, UP_RESUME, body, n)
+        preauth_upcall(e, c, UPCALL_RESUME, body, n)
 
 cdef void on_reauth(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept nogil:
     cdef const uint8_t* body = cur.p
@@ -219,7 +219,7 @@ cdef void on_reauth(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept 
     rd_limited(cur, LIMIT_REAUTH_PROOF_BYTES_MAX, &size)
     if not rd_done(cur):
         conn_doom(e, c, CLOSE_BAD_FRAME)
-    elif upcall_new(e, UP_REAUTH, conn_handle(c), body, n) == NULL:
+    elif upcall_new(e, UPCALL_REAUTH, conn_handle(c), body, n) == NULL:
         conn_doom_no_memory(e, c)
 
 # refuse(): one of login_failures_max is used up.

@@ -8,18 +8,6 @@
 # another one without waiting until the budget is used up: when traffic flows, no wake-up has to be paid for.
 # Before poll returns, every ring is told that its reader sleeps; what came in between makes the descriptor readable.
 
-cdef extern from "<sys/epoll.h>" nogil:
-    ctypedef union epoll_data_t:
-        uint64_t u64
-    struct epoll_event_t "epoll_event":
-        uint32_t events
-        epoll_data_t data
-    int epoll_create1(int flags) noexcept
-    int epoll_ctl(int fd, int operation, int target, epoll_event_t* event) noexcept
-    int epoll_wait(int fd, epoll_event_t* events, int n, int timeout_ms) noexcept
-    const int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
-    const uint32_t EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP
-
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t socket_recv "recv"(int fd, void* p, size_t n, int flags) noexcept
 
@@ -27,12 +15,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...) noexcept
     const unsigned long FIONREAD
 
-cdef extern from "<time.h>" nogil:
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int clock, timespec* now) noexcept
-    const int CLOCK_MONOTONIC, CLOCK_REALTIME
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
 # What event.data names: a handle (never below 2^32, as no generation is 0), or one of these.
 cdef enum:
@@ -54,7 +37,7 @@ cdef inline uint32_t conn_events(const conn_t* c) noexcept nogil:
     return events
 
 cdef bint conn_watch_first(engine_t* e, conn_t* c) noexcept nogil:
-    cdef epoll_event_t event
+    cdef epoll_event event
     memset(&event, 0, sizeof(event))
     event.events = c.epoll_mask = EPOLLIN
     event.data.u64 = conn_handle(c)
@@ -62,7 +45,7 @@ cdef bint conn_watch_first(engine_t* e, conn_t* c) noexcept nogil:
 
 # Bring the interest in line with the flags.
 cdef void conn_watch(engine_t* e, conn_t* c) noexcept nogil:
-    cdef epoll_event_t event
+    cdef epoll_event event
     cdef uint32_t events = conn_events(c)
     if c.fd < 0 or events == c.epoll_mask:
         return
@@ -126,7 +109,7 @@ cdef void clock_look(engine_t* e) noexcept nogil:
     e.wall_ms = <uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000
 
 cdef void events_take(engine_t* e) noexcept nogil:
-    cdef epoll_event_t events[EPOLL_EVENTS_MAX]
+    cdef epoll_event events[EPOLL_EVENTS_MAX]
     cdef int count = epoll_wait(e.epoll_fd, events, EPOLL_EVENTS_MAX, 0)
     cdef int index
     cdef uint64_t name, drained
@@ -180,17 +163,17 @@ cdef void tick(engine_t* e) noexcept nogil:
     if not upcalls_full(e):
         events_take(e)
     # The hub may start on what came in while we look at what it says.
-    hub_pump(e)
-    hub_read(e)
+    uplink_pump(e)
+    uplink_read(e)
     peers_read(e)
     deadlines_run(e)
     if e.queued_bytes * 5 > e.settings.queues_bytes_max * 4:
         pressure_relieve(e)
-    hub_pump(e)
+    uplink_pump(e)
     peers_publish(e)
     output_flush(e)
     if e.due.count:
-        hub_pump(e)
+        uplink_pump(e)
     closing_free(e)
 
 # Arm every ring for a wake-up; what is there already makes its eventfd readable.

@@ -244,7 +244,7 @@ cdef void conn_resume(engine_t* e, conn_t* c) noexcept nogil:
     conn_watch(e, c)
     if c.flags & CONN_FED_SHORT:
         c.flags &= ~CONN_FED_SHORT
-        up = upcall_new(e, UP_RESUMED, conn_handle(c), NULL, 0)
+        up = upcall_new(e, UPCALL_RESUMED, conn_handle(c), NULL, 0)
         if up == NULL:
             conn_doom_no_memory(e, c)
 

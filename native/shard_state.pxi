@@ -17,11 +17,11 @@ cdef struct listener_t:
     bint paused
 
 # One end of a link. Both rings belong to Python objects that Engine keeps alive as long as ring_in is set.
-cdef struct hub_link_t:
+cdef struct uplink_t:
     ring_t* ring_in
     ring_t* ring_out
     uint64_t epoch
-    uint32_t stage                  # hub_stage
+    uint32_t stage                  # uplink_stage
     uint32_t attach_slot            # next slot to re-attach
     bint lost_told
 
@@ -49,7 +49,7 @@ cdef struct engine_t:
     positions_t positions
     addresses_t addresses
     upcalls_t upcalls
-    hub_link_t hub
+    uplink_t hub
     peer_link_t peers[PEERS_MAX]
     listener_t listeners[LISTENERS_MAX]
     uint64_t count[COUNTERS]

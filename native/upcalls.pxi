@@ -5,16 +5,16 @@
 # is full, sockets and links are simply not read until the next poll, which is backpressure and not loss.
 
 cdef enum upcall_kind:
-    UP_AUTH = 0
-    UP_RESUME = 1
-    UP_REAUTH = 2
-    UP_REGISTERED = 3
-    UP_RPC = 4
-    UP_CLOSED = 5
-    UP_READABLE = 6
-    UP_RESUMED = 7
-    UP_HUB_LOST = 8
-    UP_PEER_LOST = 9
+    UPCALL_AUTH = 0
+    UPCALL_RESUME = 1
+    UPCALL_REAUTH = 2
+    UPCALL_REGISTERED = 3
+    UPCALL_RPC = 4
+    UPCALL_CLOSED = 5
+    UPCALL_READABLE = 6
+    UPCALL_RESUMED = 7
+    UPCALL_HUB_LOST = 8
+    UPCALL_PEER_LOST = 9
 
 cdef struct upcall_t:
     uint32_t kind
@@ -97,24 +97,24 @@ cdef tuple upcall_reauth(const upcall_t* up):
     return ("reauth", up.handle, credential, identity, upcall_bytes(&cursor))
 
 cdef tuple upcall_tuple(const upcall_t* up):
-    if up.kind == UP_AUTH:
+    if up.kind == UPCALL_AUTH:
         return upcall_auth(up)
-    if up.kind == UP_RESUME:
+    if up.kind == UPCALL_RESUME:
         return upcall_resume(up)
-    if up.kind == UP_REAUTH:
+    if up.kind == UPCALL_REAUTH:
         return upcall_reauth(up)
-    if up.kind == UP_REGISTERED:
+    if up.kind == UPCALL_REGISTERED:
         return ("registered", up.handle, up.numbers[0], up.numbers[1], up.numbers[2], up.numbers[3], up.numbers[4],
                 up.numbers[5], up.numbers[6], up.numbers[7], up.numbers[8])
-    if up.kind == UP_RPC:
+    if up.kind == UPCALL_RPC:
         return ("rpc", up.numbers[0], bytes(up.blob[:up.blob_bytes]) if up.blob_bytes else b"")
-    if up.kind == UP_CLOSED:
+    if up.kind == UPCALL_CLOSED:
         return ("closed", up.handle, up.numbers[0], up.numbers[1], up.numbers[2])
-    if up.kind == UP_READABLE:
+    if up.kind == UPCALL_READABLE:
         return ("readable", up.handle)
-    if up.kind == UP_RESUMED:
+    if up.kind == UPCALL_RESUMED:
         return ("resumed", up.handle)
-    if up.kind == UP_HUB_LOST:
+    if up.kind == UPCALL_HUB_LOST:
         return ("hub_lost",)
     return ("peer_lost", up.numbers[0])
 

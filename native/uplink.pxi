@@ -3,32 +3,32 @@
 # A link is never reset, only replaced. On a fresh one the shard says what it has routed (RECEIVED), re-attaches every live
 # session, says READY, and then hands over what has no answer yet, in the original order; only then does it take part
 # in normal traffic. A hundred thousand sessions do not fit into the ring at once, so this is a state machine that goes on
-# whenever there is room. Whatever waits for room (LOGIN, CLOSED, SENDs, positions) is written by hub_pump, once per tick.
+# whenever there is room. Whatever waits for room (LOGIN, CLOSED, SENDs, positions) is written by uplink_pump, once per tick.
 # What the hub writes is checked like anything else that another process wrote; a contradiction drops the link.
 
-cdef enum hub_stage:
-    HUB_NONE = 0
-    HUB_RECEIVED = 1                # RECEIVED must be written
-    HUB_ATTACHING = 2               # REATTACH for slots from attach_slot on
-    HUB_READY_DUE = 3               # READY must be written
-    HUB_READY = 4
+cdef enum uplink_stage:
+    UPLINK_NONE = 0
+    UPLINK_RECEIVED = 1                # RECEIVED must be written
+    UPLINK_ATTACHING = 2               # REATTACH for slots from attach_slot on
+    UPLINK_READY_DUE = 3               # READY must be written
+    UPLINK_READY = 4
 
 cdef enum:
-    HUB_RECORDS_PER_TICK = 4096
+    UPLINK_RECORDS_PER_TICK = 4096
 
-cdef inline bint hub_is_ready(const engine_t* e) noexcept nogil:
-    return e.hub.stage == HUB_READY
+cdef inline bint uplink_is_ready(const engine_t* e) noexcept nogil:
+    return e.hub.stage == UPLINK_READY
 
 
 # -- to the hub --------------------------------------------------------------------------------------------------------
 
 # The connection has a LOGIN or CLOSED record to hand over.
-cdef void hub_due(engine_t* e, conn_t* c) noexcept nogil:
+cdef void uplink_due(engine_t* e, conn_t* c) noexcept nogil:
     if not c.flags & CONN_DUE_LISTED:
         c.flags |= CONN_DUE_LISTED
         slot_list_put(&e.due, c.slot)
 
-cdef bint hub_write_received(engine_t* e, uint8_t record_type) noexcept nogil:
+cdef bint uplink_write_received(engine_t* e, uint8_t record_type) noexcept nogil:
     cdef uint8_t* at = ring_reserve(e.hub.ring_out, sizeof(link_received))
     cdef link_received* record = <link_received*>at
     if at == NULL:
@@ -39,7 +39,7 @@ cdef bint hub_write_received(engine_t* e, uint8_t record_type) noexcept nogil:
     ring_commit(e.hub.ring_out, sizeof(link_received))
     return True
 
-cdef bint hub_write_login(engine_t* e, conn_t* c, uint8_t flags) noexcept nogil:
+cdef bint uplink_write_login(engine_t* e, conn_t* c, uint8_t flags) noexcept nogil:
     cdef uint8_t* at = ring_reserve(e.hub.ring_out, sizeof(link_login))
     cdef link_login* record = <link_login*>at
     if at == NULL:
@@ -61,7 +61,7 @@ cdef bint hub_write_login(engine_t* e, conn_t* c, uint8_t flags) noexcept nogil:
     c.flags |= CONN_ATTACHED
     return True
 
-cdef bint hub_write_closed(engine_t* e, conn_t* c) noexcept nogil:
+cdef bint uplink_write_closed(engine_t* e, conn_t* c) noexcept nogil:
     cdef uint8_t* at = ring_reserve(e.hub.ring_out, sizeof(link_closed))
     cdef link_closed* record = <link_closed*>at
     if at == NULL:
@@ -76,26 +76,26 @@ cdef bint hub_write_closed(engine_t* e, conn_t* c) noexcept nogil:
     ring_commit(e.hub.ring_out, sizeof(link_closed))
     return True
 
-cdef inline bint hub_is_owed(const conn_t* c) noexcept nogil:
+cdef inline bint uplink_is_owed(const conn_t* c) noexcept nogil:
     return c.flags & CONN_CLOSED_DUE != 0 or (c.flags & CONN_LOGIN_DUE != 0 and c.state == CONN_REGISTERING)
 
 # Write what the listed connections owe, as far as the ring takes it. Those that owe nothing leave the list, with or without
 # a hub; a slot that only waited for this is freed.
-cdef void hub_pump_due(engine_t* e) noexcept nogil:
+cdef void uplink_pump_due(engine_t* e) noexcept nogil:
     cdef uint32_t index, kept = 0
     cdef conn_t* c
-    cdef bint has_room = hub_is_ready(e)
+    cdef bint has_room = uplink_is_ready(e)
     for index in range(e.due.count):
         c = slab_at(&e.slab, e.due.slots[index])
         if has_room and c.flags & CONN_CLOSED_DUE:
-            has_room = hub_write_closed(e, c)
+            has_room = uplink_write_closed(e, c)
             if has_room:
                 c.flags &= ~CONN_CLOSED_DUE
-        elif has_room and hub_is_owed(c):
-            has_room = hub_write_login(e, c, 0)
+        elif has_room and uplink_is_owed(c):
+            has_room = uplink_write_login(e, c, 0)
             if has_room:
                 c.flags &= ~CONN_LOGIN_DUE
-        if hub_is_owed(c):
+        if uplink_is_owed(c):
             e.due.slots[kept] = c.slot
             kept += 1
             continue
@@ -105,42 +105,42 @@ cdef void hub_pump_due(engine_t* e) noexcept nogil:
     e.due.count = kept
 
 # Re-attach sessions from attach_slot on; False: the ring is full.
-cdef bint hub_pump_attach(engine_t* e) noexcept nogil:
+cdef bint uplink_pump_attach(engine_t* e) noexcept nogil:
     cdef conn_t* c
     while e.hub.attach_slot < slab_slots(&e.slab):
         c = slab_at(&e.slab, e.hub.attach_slot)
         if (c.state == CONN_LIVE or c.state == CONN_REGISTERED) and not c.flags & CONN_DOOMED and c.session_epoch:
-            if not hub_write_login(e, c, LINK_LOGIN_REATTACH):
+            if not uplink_write_login(e, c, LINK_LOGIN_REATTACH):
                 return False
         elif c.state == CONN_REGISTERING:
             # The hub that was asked is gone: ask this one.
             c.flags |= CONN_LOGIN_DUE
-            hub_due(e, c)
+            uplink_due(e, c)
         e.hub.attach_slot += 1
     return True
 
 # Write what waits, as far as there is room, and publish it.
-cdef void hub_pump(engine_t* e) noexcept nogil:
+cdef void uplink_pump(engine_t* e) noexcept nogil:
     cdef ring_t* ring = e.hub.ring_out
     if ring == NULL:
-        hub_pump_due(e)
+        uplink_pump_due(e)
         return
-    if e.hub.stage == HUB_RECEIVED and hub_write_received(e, LINK_S_RECEIVED):
-        e.hub.stage = HUB_ATTACHING
-    if e.hub.stage == HUB_ATTACHING and hub_pump_attach(e):
-        e.hub.stage = HUB_READY_DUE
-    if e.hub.stage == HUB_READY_DUE and hub_write_received(e, LINK_S_READY):
-        e.hub.stage = HUB_READY
-    if e.hub.stage == HUB_READY:
-        hub_pump_due(e)
+    if e.hub.stage == UPLINK_RECEIVED and uplink_write_received(e, LINK_S_RECEIVED):
+        e.hub.stage = UPLINK_ATTACHING
+    if e.hub.stage == UPLINK_ATTACHING and uplink_pump_attach(e):
+        e.hub.stage = UPLINK_READY_DUE
+    if e.hub.stage == UPLINK_READY_DUE and uplink_write_received(e, LINK_S_READY):
+        e.hub.stage = UPLINK_READY
+    if e.hub.stage == UPLINK_READY:
+        uplink_pump_due(e)
         inflight_pump(e, ring)
         positions_pump(e, ring)
     ring_publish(ring)
     if ring.corrupt:
-        hub_drop(e)
+        uplink_drop(e)
 
 # What the old hub knew of our sessions is void: nobody has to be told that they ended.
-cdef void hub_detach(engine_t* e) noexcept nogil:
+cdef void uplink_detach(engine_t* e) noexcept nogil:
     cdef uint32_t index
     cdef conn_t* c
     for index in range(slab_slots(&e.slab)):
@@ -151,14 +151,14 @@ cdef void hub_detach(engine_t* e) noexcept nogil:
     inflight_rewind(&e.inflight)
 
 # The link is broken: forget it, and ask for another one.
-cdef void hub_drop(engine_t* e) noexcept nogil:
+cdef void uplink_drop(engine_t* e) noexcept nogil:
     if e.hub.ring_out == NULL:
         return
     e.count[COUNT_LINKS_CORRUPT] += 1
     e.hub.ring_in = e.hub.ring_out = NULL
-    e.hub.stage = HUB_NONE
-    hub_detach(e)
-    upcall_new(e, UP_HUB_LOST, 0, NULL, 0)
+    e.hub.stage = UPLINK_NONE
+    uplink_detach(e)
+    upcall_new(e, UPCALL_HUB_LOST, 0, NULL, 0)
 
 
 # -- from the hub ------------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ cdef bint on_registered(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
         c.user = record.user
         c.device = record.device
         c.session_epoch = record.session_epoch
-    up = upcall_new(e, UP_REGISTERED, record.handle, NULL, 0)
+    up = upcall_new(e, UPCALL_REGISTERED, record.handle, NULL, 0)
     if up == NULL:
         conn_doom_no_memory(e, c)
         return True
@@ -312,7 +312,7 @@ cdef bint on_rpc(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
     cdef upcall_t* up
     if n < sizeof(link_rpc) or record.body_bytes != n - sizeof(link_rpc):
         return False
-    up = upcall_new(e, UP_RPC, 0, p + sizeof(link_rpc), record.body_bytes)
+    up = upcall_new(e, UPCALL_RPC, 0, p + sizeof(link_rpc), record.body_bytes)
     if up == NULL:
         e.count[COUNT_MEMORY_REFUSED] += 1
     else:
@@ -320,7 +320,7 @@ cdef bint on_rpc(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
     return True
 
 # False: no record that this version knows, or one that contradicts itself.
-cdef bint hub_record(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
+cdef bint uplink_record(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
     cdef const link_answer* answer = <const link_answer*>p
     cdef const link_interest* interest = <const link_interest*>p
     cdef int record_type = p[0] if n else 0
@@ -352,19 +352,19 @@ cdef bint hub_record(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
         return on_lost(e, p, n)
     return False
 
-cdef void hub_read(engine_t* e) noexcept nogil:
+cdef void uplink_read(engine_t* e) noexcept nogil:
     cdef const uint8_t* p
     cdef size_t n
     cdef ring_status status
     cdef int budget
-    for budget in range(HUB_RECORDS_PER_TICK):
+    for budget in range(UPLINK_RECORDS_PER_TICK):
         if e.hub.ring_in == NULL or upcalls_full(e):
             return
         status = ring_peek(e.hub.ring_in, &p, &n)
         if status == RING_EMPTY:
             return
-        if status == RING_CORRUPT or not hub_record(e, p, n):
-            hub_drop(e)
+        if status == RING_CORRUPT or not uplink_record(e, p, n):
+            uplink_drop(e)
             return
         e.found_work = True
         ring_release(e.hub.ring_in)

@@ -15,10 +15,10 @@ cdef enum:
 
 cdef extern from * nogil:
     """
-    static inline int chatd_lowest_bit(uint64_t word) { return __builtin_ctzll(word); }
+    static inline int engine_lowest_bit(uint64_t word) { return __builtin_ctzll(word); }
     static inline uint64_t chatd_rotate_right(uint64_t word, int n) { return n ? (word >> n) | (word << (64 - n)) : word; }
     """
-    int chatd_lowest_bit(uint64_t word) noexcept
+    int engine_lowest_bit(uint64_t word) noexcept
     uint64_t chatd_rotate_right(uint64_t word, int n) noexcept
 
 cdef struct wheel_t:
@@ -88,7 +88,7 @@ cdef uint64_t wheel_next_tick(const wheel_t* w) noexcept nogil:
             continue
         position = w.tick >> (WHEEL_BITS * level)
         # Buckets ahead of the current position, nearest first; the current one itself has fired or cascaded.
-        ahead = chatd_lowest_bit(chatd_rotate_right(w.occupied[level], <int>((position + 1) & (WHEEL_BUCKETS - 1))))
+        ahead = engine_lowest_bit(chatd_rotate_right(w.occupied[level], <int>((position + 1) & (WHEEL_BUCKETS - 1))))
         at = (position + 1 + <uint64_t>ahead) << (WHEEL_BITS * level)
         if best == 0 or at < best:
             best = at
