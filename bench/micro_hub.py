@@ -1,6 +1,7 @@
 """What the hub costs per SEND by itself: reading the ring, checking, the journal, publishing. No sockets, one process.
 
-    python bench/micro_hub.py [--conversations 5000] [--devices 2000] [--batch 200] [--rounds 500] [--body 64] [--offline]
+    python bench/micro_hub.py [--conversations 5000] [--devices 2000] [--batch 200] [--rounds 500] [--body 64]
+                              [--offline] [--directory DIR]
 
 CPU time of this thread (time.thread_time), so noise of other processes hardly touches it; `append` also shows elapsed
 time, because it waits for the disk. Every conversation has two members; without --offline both are online, so each SEND
@@ -143,17 +144,11 @@ class Bench:
             self.round()
             self.shard.drain()
         sends = self.arguments.rounds * self.arguments.batch
-        print(
-            f"{sends:,} sends in batches of {self.arguments.batch}, {self.shard.received_bytes / sends:.0f} bytes each"
-        )
-        for stage, seconds in self.cpu.items():
-            print(
-                f"  {stage:8} {seconds / sends * 1e6:6.3f} µs CPU, {self.elapsed[stage] / sends * 1e6:6.3f} µs elapsed"
-            )
-        cpu, elapsed = sum(self.cpu.values()), sum(self.elapsed.values())
-        print(
-            f"  together {cpu / sends * 1e6:6.3f} µs CPU, {elapsed / sends * 1e6:6.3f} µs: {sends / elapsed:,.0f} per s"
-        )
+        size = self.shard.received_bytes / sends
+        print(f"{sends:,} sends in batches of {self.arguments.batch}, {size:.0f} bytes to the shard for each")
+        stages = [(stage, self.cpu[stage], self.elapsed[stage]) for stage in STAGES]
+        for stage, cpu, elapsed in [*stages, ("together", sum(self.cpu.values()), sum(self.elapsed.values()))]:
+            print(f"  {stage:8} {cpu / sends * 1e6:6.3f} µs CPU, {elapsed / sends * 1e6:6.3f} µs elapsed")
 
 
 def main() -> None:
