@@ -155,7 +155,7 @@ class SqliteFolder:
                 main.execute(_SET_FOLDED_POS, (end_pos,))
                 with self._costs("commit"):
                     main.execute("COMMIT")
-            except apsw.ConstraintError as error:
+            except (apsw.ConstraintError, OverflowError) as error:
                 raise StoreCorruptError(
                     f"the journal records {folded_pos + 1} .. {end_pos} contradict {self._path}: {error}. "
                     "Run `chatd check`; nothing of them was folded, and nothing is lost"

@@ -1,0 +1,66 @@
+"""The native decoder of journal batches and the reference agree on every input, the broken ones too."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatd import _native
+from chatd.storage import journal_codec as codec
+
+NUMBER = st.integers(0, 2**63 - 1)
+SMALL = st.integers(0, 2**32 - 1)
+PAYLOAD = st.binary(max_size=40)
+RECORD = st.one_of(
+    st.builds(
+        lambda cid, seq, device, cseq, digest, kind, body: codec.encode_event(
+            (cid, seq, cid ^ seq, cseq, device, cseq, kind, seq, digest, body)
+        ),
+        *(NUMBER, NUMBER, NUMBER, NUMBER, st.integers(-(2**63), 2**63 - 1), SMALL, PAYLOAD),
+    ),
+    st.builds(codec.encode_skip, NUMBER, NUMBER),
+    st.builds(codec.encode_member, NUMBER, NUMBER, NUMBER, NUMBER, SMALL),
+    st.builds(codec.encode_position, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
+    st.builds(codec.encode_row, PAYLOAD),
+)
+
+
+def outcome(decode: Callable[..., Any], pos: int, count: int, blob: bytes) -> Any:
+    try:
+        return tuple(decode(pos, count, blob))
+    except ValueError:
+        return "refused"
+
+
+@given(pos=st.integers(1, 2**62), records=st.lists(RECORD, max_size=12))
+def test_whole_batches_decode_alike(pos: int, records: list[bytes]) -> None:
+    blob = b"".join(records)
+    expected = outcome(codec.decode_batch, pos, len(records), blob)
+    assert expected != "refused"
+    assert outcome(_native.decode_batch, pos, len(records), blob) == expected
+
+
+@given(
+    records=st.lists(RECORD, min_size=1, max_size=5),
+    count=st.integers(0, 6),
+    cut=st.integers(0, 400),
+    flips=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=3),
+)
+def test_broken_batches_are_refused_alike(
+    records: list[bytes], count: int, cut: int, flips: list[tuple[int, int]]
+) -> None:
+    broken = bytearray(b"".join(records))
+    for offset, value in flips:
+        broken[offset % len(broken)] = value
+    blob = bytes(broken[: max(0, len(broken) - cut)] if cut < 100 else broken)
+    assert outcome(_native.decode_batch, 7, count, blob) == outcome(codec.decode_batch, 7, count, blob)
+
+
+@pytest.mark.parametrize("length", range(1, 96))
+def test_a_batch_cut_anywhere_is_refused(length: int) -> None:
+    blob = codec.encode_event((1, 1, 1, 1, 1, 1, 1, 1, 1, b"0123456789abcdef"))
+    assert len(blob) == 96
+    assert outcome(_native.decode_batch, 1, 1, blob[:length]) == "refused"
+    assert outcome(codec.decode_batch, 1, 1, blob[:length]) == "refused"
