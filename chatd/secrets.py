@@ -19,6 +19,7 @@ from chatd.errors import ConfigError
 
 LOCAL_ISSUER, LOCAL_KEY_ID = "chatd", "local"
 SECRET_BYTES_MIN = 32
+TOKEN_LIFETIME_S = 900
 TICKET_KEYS_KEPT = 3
 # Values that documentation, examples and other people's tutorials print: whoever copies one has no secret.
 SHIPPED_EXAMPLES = frozenset(
@@ -86,6 +87,24 @@ def load(settings: Any) -> dict[str, Any]:
         issuers.append({**issuer.model_dump(mode="json"), "keys": keys})
     tickets = [[number, key] for number, _, key in read_ticket_keys(settings.data)]
     return {"tickets": tickets, "issuers": issuers}
+
+
+def mint(data: Path, user: str, lifetime_s: int = TOKEN_LIFETIME_S) -> str:
+    """A token of this server's own issuer; its user is made at the first login. ConfigError without the secret."""
+    import jwt
+
+    now = time.time()
+    claims = {
+        "iss": LOCAL_ISSUER,
+        "aud": LOCAL_ISSUER,
+        "sub": user,
+        # With its fraction: a token made in the second of a revocation, but after it, is good.
+        "iat": now,
+        "nbf": int(now),
+        "exp": int(now) + lifetime_s,
+    }
+    secret = read_secret(directory(data) / "jwt.key")
+    return jwt.encode(claims, secret, algorithm="HS256", headers={"kid": LOCAL_KEY_ID})
 
 
 def read_secret(path: Path) -> str:

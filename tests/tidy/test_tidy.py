@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chatd.errors": set(),
     "chatd.wire": set(),
     "chatd.client": {"chatd.wire"},
+    "chatd.testing": {"chatd.client", "chatd.wire", "chatd.secrets"},
     "chatd.storage": {"chatd.config"},
     "chatd.config": set(),
     "chatd.logs": set(),
