@@ -380,6 +380,10 @@ cdef class HubCore:
         hub_age_touch(&self._h.conversation_ages, &c.age)
         return (c.kind, c.flags, c.head_seq, c.message_count, c.last_ts, c.touched_pos, c.member_count)
 
+    def touched_pos(self, uint64_t cid) -> int:     # also of what only replay has brought; 0: nothing is known of it
+        cdef hub_conversation_t* c = hub_conversation(self._h, cid)
+        return 0 if c == NULL else c.touched_pos
+
     def members(self, uint64_t cid) -> list | None:
         """Every interval, ascending by (user, join_seq); None: not loaded."""
         cdef hub_conversation_t* c = hub_conversation(self._h, cid)

@@ -1,7 +1,7 @@
-# Calls: frames that need the hub. The core hands each over as one upcall; each gets exactly one answer flagged done,
-# because the shard counts it as outstanding until then. Work happens in a task per call; their number is bounded, and
-# so is the rate per connection, charged before any work.
-"""From the upcall of a SYNC, PULL, SUBSCRIBE, UNSUBSCRIBE or REQUEST to the frames of its answer."""
+# Calls: frames that need the hub's Python side: SYNC, PULL and REQUEST. The core hands each over as one upcall; each
+# gets exactly one answer flagged done, because the shard counts it as outstanding until then. Work happens in a task
+# per call; their number is bounded, and so is the rate per connection, charged before any work.
+"""From the upcall of a SYNC, PULL or REQUEST to the frames of its answer."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ import trio
 
 from chatd.hub import frames, reads, sync
 from chatd.hub.frames import CallError
-from chatd.wire.schema import HEADER_BYTES, ErrorCode, Op, Topic
+from chatd.wire.schema import HEADER_BYTES, ErrorCode, Op
 
 if TYPE_CHECKING:
     from chatd.hub.loop import Hub
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 BUCKETS_MAX = 50_000
 ANSWER_RETRY_S = 0.02
 ANSWER_TIMEOUT_S = 10.0
-TOPICS_ALL = int(Topic.EPHEMERAL | Topic.RECEIPTS)
 
 
 class Call(NamedTuple):
@@ -124,27 +123,7 @@ class Calls:
                     text = f"the answer is over your {call.frame_bytes_max} bytes per frame; ask for a smaller page"
                     raise CallError(ErrorCode.TOO_LARGE, text)
                 return answer
-            case Op.SUBSCRIBE:
-                return await self._subscribe(call)
-            case Op.UNSUBSCRIBE:
-                cid = frames.decode_unsubscribe(call.body)
-                self._hub.core.grant(call.shard, call.handle, cid, 0)
-                return frames.unsubscribed(cid)
-        raise CallError(ErrorCode.UNSUPPORTED, f"op {call.op:#x} is not one that the hub answers")
-
-    async def _subscribe(self, call: Call) -> bytes:
-        cid, topics = frames.decode_subscribe(call.body)
-        granted = topics & TOPICS_ALL
-        if not granted:
-            raise CallError(ErrorCode.BAD_REQUEST, "no known topic is asked for; see the table of topics")
-
-        def find() -> None:
-            if not reads.is_member(reads.intervals(self._hub.core, cid, call.user)):
-                raise reads.not_found()
-            self._hub.core.grant(call.shard, call.handle, cid, granted)
-
-        await self._hub.lookup(find)
-        return frames.subscribed(cid, granted)
+        raise CallError(ErrorCode.UNSUPPORTED, f"op {call.op:#x} is not one that is answered here")
 
     def _refusal(self, call: Call, refusal: CallError) -> bytes:
         try:

@@ -160,21 +160,6 @@ def _decode_byte_range(reader: _Body) -> tuple[int, int] | None:
     return found
 
 
-def decode_subscribe(body: bytes) -> tuple[int, int]:
-    """cid, topics"""
-    reader = _Body(body)
-    cid, topics = reader.varint(), reader.varint()
-    reader.end()
-    return cid, topics
-
-
-def decode_unsubscribe(body: bytes) -> int:
-    reader = _Body(body)
-    cid = reader.varint()
-    reader.end()
-    return cid
-
-
 def first_varint(body: bytes) -> int:
     """What an error refers to: the id of a REQUEST, the cid of the others, however broken the rest is."""
     return _Body(body).varint()
@@ -321,11 +306,3 @@ def sync_page(cursor: bytes, entries: Iterable[bytes], more: bool) -> bytes:
     encoded = list(entries)
     body = varint(len(cursor)) + cursor + varint(len(encoded)) + b"".join(encoded)
     return frame(Op.SYNC_PAGE, FLAG_SYNC_PAGE_MORE if more else 0, body)
-
-
-def subscribed(cid: int, topics: int) -> bytes:
-    return frame(Op.SUBSCRIBE, 0, varint(cid) + varint(topics))
-
-
-def unsubscribed(cid: int) -> bytes:
-    return frame(Op.UNSUBSCRIBE, 0, varint(cid))

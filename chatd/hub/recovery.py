@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REPLAY_FOLDED_RECORDS_MAX = 200_000
-HOLD_S = 10.0
+HOLD_S = 5.0
 
 
 def recover(hub: "Hub") -> None:

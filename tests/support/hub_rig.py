@@ -1,14 +1,19 @@
 """A running hub on a real SQLite store, called as shards call it: upcalls in, frames out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgpack
+import pytest
 import trio
+from support import fakeshard
+from support.fakeshard import FakeShard
 from support.plain_core import PlainCore
 
+from chatd._native import HubCore
+from chatd.hub.core_settings import HubCoreSettings
 from chatd.hub.flags import UserFlag
 from chatd.hub.frames import TIME_EPOCH_MS, varint
 from chatd.hub.loop import Hub
@@ -75,12 +80,91 @@ class Aborted(Exception):
     pass
 
 
-class Rig:
-    """One hub. Users are made by user(); every call is made by a connection that is named by its user and device."""
+class PlainDoor:
+    """Upcalls straight into the plain core."""
 
-    def __init__(self, path: Path, core: PlainCore, store: SqliteStore, hub: Hub, folder: SqliteFolder) -> None:
-        self.path, self.core, self.store, self.hub, self.folder = path, core, store, hub, folder
-        self._handle = 0
+    def __init__(self, core: PlainCore) -> None:
+        self._core = core
+        self._number = 0
+
+    async def call(self, user: int, device: int, op: int, flags: int, limits: tuple[int, ...], body: bytes) -> bytes:
+        self._number += 1
+        self._core.push("call", 0, self._number, user, device, op, flags, *limits, body)
+        return await self._answer("frames", self._number)
+
+    async def rpc(self, payload: bytes) -> bytes:
+        self._number += 1
+        self._core.push("rpc", 0, self._number, payload)
+        return await self._answer("rpc", self._number)
+
+    async def _answer(self, kind: str, number: int) -> bytes:
+        with trio.fail_after(5):
+            while True:
+                for entry in self._core.sent:
+                    if entry[0] == kind and entry[2] == number:
+                        self._core.sent.remove(entry)
+                        found: bytes = entry[3]
+                        return found
+                await trio.sleep(0.001)
+
+    def close(self) -> None: ...
+
+
+class NativeDoor:
+    """Records through the rings of a link, from sessions that log in when they are first needed."""
+
+    def __init__(self, core: HubCore) -> None:
+        self.shard = FakeShard(core)
+        self.inbox: list[Any] = []
+        self._sessions: dict[tuple[int, int], int] = {}
+        self._number = 0
+
+    async def call(self, user: int, device: int, op: int, flags: int, limits: tuple[int, ...], body: bytes) -> bytes:
+        handle = await self._session(user, device)
+        record = (fakeshard.S_CALL, flags, op, 0, len(body), handle, user, device, *limits)
+        self.shard.write(fakeshard._CALL.pack(*record) + body)
+        answer = await self._wait(lambda record: isinstance(record, fakeshard.Frames) and record.handle == handle)
+        assert answer.done
+        return b"".join(len(body).to_bytes(2, "big") + bytes((op, flags)) + body for op, flags, body in answer.frames)
+
+    async def _session(self, user: int, device: int) -> int:
+        if (user, device) not in self._sessions:
+            self._number += 1
+            handle = self._sessions[user, device] = self._number
+            self.shard.login(handle, user, device)
+            answer = await self._wait(lambda record: isinstance(record, fakeshard.Registered))
+            assert (answer.handle, answer.error) == (handle, 0)
+        return self._sessions[user, device]
+
+    async def rpc(self, payload: bytes) -> bytes:
+        self._number += 1
+        call = self._number
+        self.shard.rpc(call, payload)
+        answer = await self._wait(lambda record: isinstance(record, fakeshard.Rpc) and record.call == call)
+        found: bytes = answer.payload
+        return found
+
+    async def _wait(self, wanted: Callable[[Any], bool]) -> Any:
+        with trio.fail_after(5):
+            while True:
+                self.inbox += self.shard.read()
+                for record in self.inbox:
+                    if wanted(record):
+                        self.inbox.remove(record)
+                        return record
+                await trio.sleep(0.001)
+
+    def close(self) -> None:
+        self.shard.close()
+
+
+class Rig:
+    """One hub. Users are made by user(); every call comes from a connection that is named by its user and device."""
+
+    def __init__(self, core: Any, door: Any, hub: Hub, folder: SqliteFolder) -> None:
+        self.core, self.door, self.hub, self.folder = core, door, hub, folder
+        self.store: Any = hub.store
+        self._devices: dict[int, int] = {}
 
     async def call(
         self,
@@ -94,21 +178,22 @@ class Rig:
         frame_bytes_max: int = 65_535,
         features: int = 0,
     ) -> list[Frame]:
-        self._handle += 1
-        handle = self._handle
-        fields = (user, device or user, op, flags, *window, frame_bytes_max, features, body)
-        self.core.push("call", 0, handle, *fields)
-        return split(await self._answer("frames", handle))
+        device = device or await self._device(user)
+        return split(await self.door.call(user, device, op, flags, (*window, frame_bytes_max, features), body))
 
-    async def _answer(self, kind: str, number: int) -> bytes:
-        with trio.fail_after(5):
-            while True:
-                for entry in self.core.sent:
-                    if entry[0] == kind and entry[2] == number:
-                        self.core.sent.remove(entry)
-                        found: bytes = entry[3]
-                        return found
-                await trio.sleep(0.001)
+    async def _device(self, user: int) -> int:
+        """The one device of a user, made when first needed. The plain core asks for none."""
+        if isinstance(self.door, PlainDoor):
+            return user
+        if user not in self._devices:
+            self._devices[user] = (await self.rpc("device", user, 0, "rig"))["device"]
+        return self._devices[user]
+
+    async def rpc(self, method: str, *arguments: Any) -> Any:
+        answer = msgpack.unpackb(await self.door.rpc(msgpack.packb([method, list(arguments)])), strict_map_key=False)
+        if answer[0]:
+            raise Refused(*answer)
+        return answer[1]
 
     async def request(self, user: int, method: Method, params: dict[int, Any] | None = None, **options: Any) -> Any:
         body = varint(7) + varint(method) + msgpack.packb(params or {})
@@ -121,14 +206,6 @@ class Rig:
             assert bool(frame.flags & 2) == (400 <= code < 600 or code == ErrorCode.AUTH_BUSY)
             raise Refused(code, result[1], retry_after_ms)
         return result
-
-    async def rpc(self, method: str, *arguments: Any) -> Any:
-        self._handle += 1
-        self.core.push("rpc", 0, self._handle, msgpack.packb([method, list(arguments)]))
-        answer = msgpack.unpackb(await self._answer("rpc", self._handle), strict_map_key=False)
-        if answer[0]:
-            raise Refused(*answer)
-        return answer[1]
 
     async def pull(
         self, user: int, cid: int, from_seq: int = 1, to_seq: int = 0, limit: int = 0, **options: Any
@@ -179,6 +256,11 @@ class Rig:
         seq: int = await self.hub.change(apply)
         return seq
 
+    def forget(self, cid: int) -> None:
+        """The plain core evicts a folded conversation; the native one does so when it likes."""
+        if isinstance(self.core, PlainCore):
+            self.core.forget(cid)
+
     async def fold(self) -> None:
         """Everything committed goes into the main database, and the hub is told."""
         while True:
@@ -201,21 +283,42 @@ def abort(message: str) -> NoReturn:
     raise Aborted(message)
 
 
+core_kind = "plain"
+
+
+@pytest.fixture(params=["plain", "native"])
+def either_core(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test of the module runs on both cores."""
+    global core_kind
+    core_kind = request.param
+    yield
+    core_kind = "plain"
+
+
+def plain_only() -> None:
+    if core_kind != "plain":
+        pytest.skip("looks into the plain core")
+
+
 @asynccontextmanager
 async def running(path: Path, **settings: Any) -> AsyncIterator[Rig]:
     """A hub on the store of `path`, made if there is none. Ending it is a kill: nothing is folded or cleaned up."""
     store = SqliteStore.open(path, StoreSettings(reserve_bytes=1 << 20))
-    core = PlainCore(store.next_pos)
+    core: Any = PlainCore() if core_kind == "plain" else HubCore(HubCoreSettings(log_epoch=store.log_epoch))
     folder = SqliteFolder.open(path, decode_batch)
-    hub = make_hub(core, store, HubSettings.from_mapping(UNLIMITED | settings), abort=abort)  # type: ignore[arg-type]
+    hub = make_hub(core, store, HubSettings.from_mapping(UNLIMITED | settings), abort=abort)
     hub.shards.add(0)
     _send, receive = trio.open_memory_channel[tuple[Any, ...]](4)
+    door: Any = None
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(lambda *, task_status: hub.run(receive, task_status=task_status))
-            yield Rig(path, core, store, hub, folder)
+            door = PlainDoor(core) if core_kind == "plain" else NativeDoor(core)
+            yield Rig(core, door, hub, folder)
             nursery.cancel_scope.cancel()
     finally:
+        if door is not None:
+            door.close()
         folder.close()
         store.close()
         core.close()

@@ -203,9 +203,6 @@ class PlainCore:
         self.sent.append(("rpc", shard, call, payload))
         return True
 
-    def grant(self, *arguments: Any) -> None:
-        self.sent.append(("grant", *arguments))
-
     def revoke(self, user: int, cid: int) -> None:
         self.sent.append(("revoke", user, cid))
 

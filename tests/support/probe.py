@@ -13,11 +13,11 @@ from itertools import count
 from random import Random
 
 import trio
+from support.history import Applied, Connected, History, Lag, Pulled, Seen, Send, Stored, digest, now
+
 from chatd.wire.errors import PeerProtocolError
 from chatd.wire.frame import Frame, encode, make
 from chatd.wire.framer import Framer
-from support.history import Applied, Connected, History, Lag, Pulled, Seen, Send, Stored, digest, now
-
 from chatd.wire.schema import Credential, Feature, Kind, Op
 
 HISTORY_FLAG, DUP_FLAG, RETRYABLE = 0x02, 0x02, 0x02

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import trio
-from support.hub_rig import Aborted, Refused, Rig, running
+from support.hub_rig import Aborted, Refused, Rig, either_core, running
 
 from chatd.errors import StoreFailedError, StoreFullError
 from chatd.hub.loading import NOBODY_EPOCH
 from chatd.wire.schema import Credential, ErrorCode, Method
+
+__all__ = ["either_core"]
 
 
 class Faults:
@@ -116,6 +118,7 @@ async def test_nobody_reads_what_is_not_committed(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- restart
 
 
+@pytest.mark.usefixtures("either_core")
 @pytest.mark.parametrize("folded", ["nothing", "half", "everything"])
 async def test_restarted_hub_knows_everything_committed(tmp_path: Path, folded: str) -> None:
     async with running(tmp_path) as rig:
@@ -129,9 +132,9 @@ async def test_restarted_hub_knows_everything_committed(tmp_path: Path, folded: 
         await rig.request(ann, Method.MEMBER_ADD, {1: cid, 2: [cyd]})
         if folded == "everything":
             await rig.fold()
-        before = [await rig.sync(user) for user in (ann, bob, cyd)]
+        before = [(await rig.sync(user))[0] for user in (ann, bob, cyd)]
     async with running(tmp_path) as rig:
-        after = [await rig.sync(user) for user in (ann, bob, cyd)]
+        after = [(await rig.sync(user))[0] for user in (ann, bob, cyd)]
         assert after == before
         assert (await rig.request(cyd, Method.CONVERSATION_GET, {1: cid})) == {
             1: cid, 2: 2, 3: "better", 4: 5, 5: 3, 6: 1, 7: 5,

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hub_rig import Refused, Rig, running
+from support.hub_rig import Refused, Rig, either_core, running
 
 from chatd.hub.frames import varint
 from chatd.wire import sync_cursor
 from chatd.wire.schema import Method, Op
+
+__all__ = ["either_core"]
+pytestmark = pytest.mark.usefixtures("either_core")
 
 
 async def group(rig: Rig, owner: int, *others: int) -> int:
@@ -95,7 +98,7 @@ async def test_event_over_the_clients_frame_is_a_stub_and_comes_by_ranges(tmp_pa
 async def test_broken_calls_are_refused_and_name_their_conversation(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         ann = await rig.user("ann")
-        for op, body in itertools.product((Op.PULL, Op.SYNC, Op.SUBSCRIBE), (b"\x05", b"\x05\x80\x00", b"\xff" * 12)):
+        for op, body in itertools.product((Op.PULL, Op.SYNC), (b"\x05", b"\x05\x80\x00", b"\xff" * 12)):
             (frame,) = await rig.call(ann, op, body)
             assert frame.op == Op.ERROR
             assert int.from_bytes(frame.take(2), "big") == 103
@@ -116,7 +119,7 @@ async def test_sync_names_what_changed_since_the_cursor(tmp_path: Path, folded: 
             if folded or evicted:
                 await rig.fold()
             if evicted:
-                rig.core.forget(one), rig.core.forget(two)
+                rig.forget(one), rig.forget(two)
 
         await settle()
         entries, cursor = await all_pages(rig, bob, limit=1)
@@ -193,19 +196,6 @@ async def test_cursor_of_another_log_asks_for_everything(tmp_path: Path) -> None
 
 
 # ---------------------------------------------------------------- the others
-
-
-async def test_only_members_subscribe(tmp_path: Path) -> None:
-    async with running(tmp_path) as rig:
-        ann, eve = await rig.user("ann"), await rig.user("eve")
-        cid = await group(rig, ann)
-        (frame,) = await rig.call(ann, Op.SUBSCRIBE, varint(cid) + varint(5))
-        assert (frame.op, frame.body) == (Op.SUBSCRIBE, varint(cid) + varint(1))
-        assert rig.core.sent[-1][0] == "grant"
-        (frame,) = await rig.call(eve, Op.SUBSCRIBE, varint(cid) + varint(1))
-        assert frame.op == Op.ERROR
-        (frame,) = await rig.call(ann, Op.UNSUBSCRIBE, varint(cid))
-        assert (frame.op, frame.body) == (Op.UNSUBSCRIBE, varint(cid))
 
 
 async def test_calls_are_charged_before_they_work(tmp_path: Path) -> None:
