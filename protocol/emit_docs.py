@@ -85,6 +85,15 @@ def bits_table(name: str) -> Callable[[Schema, str], str]:
     return fill
 
 
+def codes_line(name: str) -> Callable[[Schema, str], str]:
+    """A small closed set as one line: 1 DIRECT · 2 GROUP."""
+
+    def fill(schema: Schema, _: str) -> str:
+        return " · ".join(f"{entry['code']} {key}" for key, entry in schema.table(name).items())
+
+    return fill
+
+
 def kinds_table(schema: Schema, _: str) -> str:
     rows = [
         (entry["code"], name, entry["payload"], entry["payload_bytes_max"], "yes" if entry.get("message") else "no")
@@ -143,6 +152,8 @@ TABLES: dict[str, Callable[[Schema, str], str]] = {
     "ops": ops_table,
     "features": bits_table("features"),
     "topics": bits_table("topic"),
+    "conversation_kinds": codes_line("conversation_kind"),
+    "roles": codes_line("role"),
     "kinds": kinds_table,
     "system_kinds": system_kinds_table,
     "ephemeral_kinds": ephemeral_kinds_table,
