@@ -43,7 +43,7 @@ def create(data: Path) -> list[Path]:
     """Make the data directory and the secrets that are missing in it; the paths made. ConfigError when it cannot."""
     made: list[Path] = []
     try:
-        data.mkdir(mode=0o750, parents=True, exist_ok=True)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory(data).mkdir(mode=0o700, exist_ok=True)
         for name, text in (("jwt.key", _random_text()), ("ticket.keys", _ticket_line(1, int(time.time())))):
             path = directory(data) / name

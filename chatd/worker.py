@@ -42,6 +42,9 @@ def main() -> None:
         _end(EXIT_REFUSES, refusals)
     except* StoreFailedError as failures:
         _end(EXIT_STORE_FAILED, failures)
+    except* Exception as failures:  # noqa: BLE001 the last thing this process does
+        logs.get().exception("worker failed", exc_info=failures)
+        os._exit(1)
 
 
 def _end(status: int, group: BaseExceptionGroup[Any]) -> None:

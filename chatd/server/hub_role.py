@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from chatd import logs
 from chatd.engine.native import HubCore
 from chatd.hub.core_settings import HubCoreSettings
+from chatd.init import ADMIN_NAME, admin_key_path, ensure_administrator
 from chatd.server.roles import Role, open_patiently
 from chatd.services.role import run as run_services
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
@@ -39,6 +41,8 @@ async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
     """Until ("stop",). ready is reported when recovery is complete."""
     read_only = bool(role.message.get("read_only"))
     store = await open_patiently(lambda: SqliteStore.open(role.data, StoreSettings(read_only=read_only)))
+    if not read_only and ensure_administrator(store, role.data):
+        logs.get().info("first administrator made", name=ADMIN_NAME, key=str(admin_key_path(role.data)))
     core = HubCore(core_settings(role.settings, store))
     try:
         async with trio.open_nursery() as nursery:
