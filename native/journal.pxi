@@ -93,9 +93,9 @@ cdef object journal_error(uint64_t pos, journal_fault fault):
 def decode_batch(uint64_t pos, uint64_t count, bytes blob not None, /) -> tuple:
     """The records pos .. pos+count-1 of one batch, by table and in journal order within each.
 
-    events: (cid, seq, ts_ms, sender, device, cseq, kind, message_count, digest, body), digest signed as SQLite's integers
-    are; idempotency: (device, cseq, cid, seq), seq 0 for skipped; changed: cid -> newest position of an event; members:
-    (cid, user, join_seq, leave_seq, role, pos); positions: (cid, user, delivered_seq, read_seq, read_count, pos); rows: (pos, MessagePack bytes).
+    events: (cid, seq, ts_ms, sender, device, cseq, kind, message_count, digest, body), digest signed as in SQLite;
+    idempotency: (device, cseq, cid, seq), seq 0 for skipped; changed: cid -> newest position of an event; members: (cid, user, join_seq, leave_seq, role, pos); positions: (cid, user, delivered_seq, read_seq, read_count, pos); rows:
+    (pos, MessagePack bytes).
     Raises ValueError when the records do not fill the blob exactly, do not number `count` or are not as journal.h says.
     """
     cdef const uint8_t* p = <const uint8_t*>blob
@@ -117,8 +117,8 @@ def decode_batch(uint64_t pos, uint64_t count, bytes blob not None, /) -> tuple:
         memcpy(&head, p, sizeof(head))
         if head.type == JOURNAL_EVENT:
             memcpy(&event, p, sizeof(event))
-            events.append((event.cid, event.seq, <int64_t>event.ts_ms, event.sender, event.device, event.cseq, event.kind,
-                           event.message_count, <int64_t>event.digest, p[sizeof(event):content]))
+            events.append((event.cid, event.seq, <int64_t>event.ts_ms, event.sender, event.device, event.cseq,
+                           event.kind, event.message_count, <int64_t>event.digest, p[sizeof(event):content]))
             changed[event.cid] = at
             if event.device:
                 idempotency.append((event.device, event.cseq, event.cid, event.seq))
