@@ -94,8 +94,9 @@ def decode_batch(uint64_t pos, uint64_t count, bytes blob not None, /) -> tuple:
     """The records pos .. pos+count-1 of one batch, by table and in journal order within each.
 
     events: (cid, seq, ts_ms, sender, device, cseq, kind, message_count, digest, body), digest signed as in SQLite;
-    idempotency: (device, cseq, cid, seq), seq 0 for skipped; changed: cid -> newest position of an event; members: (cid, user, join_seq, leave_seq, role, pos); positions: (cid, user, delivered_seq, read_seq, read_count, pos); rows:
-    (pos, MessagePack bytes).
+    idempotency: (device, cseq, cid, seq), seq 0 for skipped; changed: cid -> newest position of an event;
+    members: (cid, user, join_seq, leave_seq, role, pos); positions: (cid, user, delivered_seq, read_seq, read_count,
+    pos); rows: (pos, MessagePack bytes).
     Raises ValueError when the records do not fill the blob exactly, do not number `count` or are not as journal.h says.
     """
     cdef const uint8_t* p = <const uint8_t*>blob
