@@ -93,7 +93,7 @@ def run(order: Order, cores: Cores, on_progress: Callable[[str, float], None]) -
         with process:
             words = _follow(process, on_progress)
         if process.returncode:
-            raise RunError(f"{order.protocol}: {words or f'the generator ended with {process.returncode}'}")
+            raise RunError(f"{words or f'the generator ended with {process.returncode}'}")
         output.seek(0)
         return measure(json.load(output), order)
 

@@ -111,9 +111,12 @@ class Run:
             rate=self._rate(point, server),
             heartbeat_ms=point.heartbeat_ms,
         )
-        taken = generator.run(
-            order, self.cores, lambda stage, done: self.on_progress(server.name, point.label, stage, done)
-        )
+        try:
+            taken = generator.run(
+                order, self.cores, lambda stage, done: self.on_progress(server.name, point.label, stage, done)
+            )
+        except generator.RunError as error:
+            raise generator.RunError(f"{server.name}, {point.label}: {error}\n{server.log_end()}") from None
         if point.work == "durable":
             taken = replace(taken, backlog=server.backlog())
         self.measured.setdefault((server.name, point.label), []).append(taken)
