@@ -316,7 +316,7 @@ cdef class HubCore:
         return event.seq
 
     def stage_member(self, uint64_t cid, uint64_t user, uint32_t role, uint64_t join_seq, uint64_t leave_seq) -> int:
-        """Open, change or close the interval (user, join_seq); returns the position. It holds for what is staged later."""
+        """Open, change or close the interval (user, join_seq), for all that is staged later; returns the position."""
         cdef hub_conversation_t* c = self._loaded(cid)
         if not hub_stage_member(self._h, c, user, role, join_seq, leave_seq):
             raise MemoryError
@@ -380,7 +380,8 @@ cdef class HubCore:
         hub_age_touch(&self._h.conversation_ages, &c.age)
         return (c.kind, c.flags, c.head_seq, c.message_count, c.last_ts, c.touched_pos, c.member_count)
 
-    def touched_pos(self, uint64_t cid) -> int:     # also of what only replay has brought; 0: nothing is known of it
+    def touched_pos(self, uint64_t cid) -> int:
+        """Newest record that names cid, also of what only replay has brought; 0: nothing is known of it."""
         cdef hub_conversation_t* c = hub_conversation(self._h, cid)
         return 0 if c == NULL else c.touched_pos
 

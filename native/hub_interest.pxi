@@ -35,7 +35,7 @@ cdef void hub_interest_changed(hub_t* h, hub_conversation_t* c) noexcept nogil:
     cdef hub_subscription_t* s = c.subscriptions
     cdef uint32_t shard
     # A new follower stands first, so the walk may end where every shard of before has been seen again.
-    while s != NULL and now != before:
+    while s != NULL and (now == 0 or now & before != before):
         now |= <uint64_t>1 << s.device.shard
         s = s.next_of_conversation
     if now == before:

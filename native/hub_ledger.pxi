@@ -28,7 +28,7 @@ cdef object hub_hop_detail(const hub_hop_t* hop):
     return f"device {hop.a}"
 
 cdef tuple HUB_HOP_NAMES = ("", "accepted", "committed", "pushed", "duplicate", "refused", "link-replayed", "online",
-                           "offline")
+                            "offline")
 
 cdef list hub_ledger_of(hub_t* h, uint64_t cid, uint64_t seq):
     cdef uint64_t first = h.hop_count - h.hop_mask - 1 if h.hop_count > h.hop_mask else 0

@@ -160,12 +160,13 @@ cdef uint64_t hub_tail_keep(hub_t* h) noexcept nogil:
 cdef dict hub_counters(hub_t* h):
     cdef hub_counters_t* n = &h.count
     return {
-        "sends": n.sends, "sends_staged": n.sends_staged, "duplicates": n.duplicates, "fenced": n.fenced, "naks": n.naks,
-        "skips": n.skips, "malformed": n.malformed, "parked": n.parked, "events_pushed": n.events_pushed,
-        "deliveries": n.deliveries, "catch_up_events": n.catch_up_events, "links_lost": n.links_lost,
-        "lost_events": n.lost_events, "logins": n.logins, "takeovers": n.takeovers, "positions": n.positions,
-        "receipts": n.receipts, "evictions": n.evictions, "rejects": n.rejects, "batches": n.batches,
-        "memory_refusals": n.memory_refusals, "conversations": h.conversations.count, "devices": h.devices.count,
-        "users": h.users.count, "parked_records": h.parked_records, "parked_bytes": h.parked_bytes,
-        "tail_records": tail_count(&h.tail), "tail_bytes": h.tail.bytes, "hops": h.hop_count,
+        "sends": n.sends, "sends_staged": n.sends_staged, "duplicates": n.duplicates, "fenced": n.fenced,
+        "naks": n.naks, "skips": n.skips, "malformed": n.malformed, "parked": n.parked,
+        "events_pushed": n.events_pushed, "deliveries": n.deliveries, "catch_up_events": n.catch_up_events,
+        "links_lost": n.links_lost, "lost_events": n.lost_events, "logins": n.logins, "takeovers": n.takeovers,
+        "positions": n.positions, "receipts": n.receipts, "evictions": n.evictions, "rejects": n.rejects,
+        "batches": n.batches, "memory_refusals": n.memory_refusals, "conversations": h.conversations.count,
+        "devices": h.devices.count, "users": h.users.count, "parked_records": h.parked_records,
+        "parked_bytes": h.parked_bytes, "tail_records": tail_count(&h.tail), "tail_bytes": h.tail.bytes,
+        "hops": h.hop_count,
     }

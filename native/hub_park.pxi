@@ -137,12 +137,16 @@ cdef void hub_resume(hub_t* h, uint32_t kind, uint64_t key, uint64_t checked_cse
     free(need)
 
 # The connection of a waiting login has closed. Rare, and the needs of users and devices are few.
-cdef void hub_park_cancel_login(hub_t* h, uint32_t shard, uint64_t user, uint64_t device, uint64_t handle) noexcept nogil:
+cdef void hub_park_cancel_login(hub_t* h, uint32_t shard, uint64_t user, uint64_t device,
+                                uint64_t handle) noexcept nogil:
     cdef hub_need_t* need
     cdef hub_parked_t* parked
     cdef int i
     for i in range(2):
-        need = <hub_need_t*>hmap_get(&h.needs[<uint32_t>NEED_USER if i == 0 else <uint32_t>NEED_DEVICE], user if i == 0 else device)
+        if i == 0:
+            need = <hub_need_t*>hmap_get(&h.needs[<uint32_t>NEED_USER], user)
+        else:
+            need = <hub_need_t*>hmap_get(&h.needs[<uint32_t>NEED_DEVICE], device)
         parked = need.first if need != NULL else NULL
         while parked != NULL:
             if (parked.shard == shard and hub_parked_record(parked)[0] == LINK_S_LOGIN
@@ -155,7 +159,7 @@ cdef void hub_needs_dispose(hub_t* h) noexcept nogil:
     cdef uint64_t i
     cdef hub_need_t* need
     cdef hub_parked_t* parked
-    for kind in range(NEED_KINDS):
+    for kind in range(<int>NEED_KINDS):
         for i in range(h.needs[kind].room):
             if h.needs[kind].places[i].key == 0:
                 continue

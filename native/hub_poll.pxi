@@ -177,8 +177,8 @@ cdef int64_t hub_timeout(hub_t* h) noexcept nogil:
 
 # -- for Python ------------------------------------------------------------------------------------------------------
 
-cdef tuple HUB_UPCALL_NAMES = ("need_conversation", "need_user", "need_device", "need_idempotency", "need_read_count", "attached",
-                    "closed", "link_lost")
+cdef tuple HUB_UPCALL_NAMES = ("need_conversation", "need_user", "need_device", "need_idempotency", "need_read_count",
+                               "attached", "closed", "link_lost")
 
 cdef tuple hub_upcall_tuple(const hub_upcall_t* up):
     name = HUB_UPCALL_NAMES[up.kind]

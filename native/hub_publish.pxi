@@ -156,14 +156,15 @@ cdef uint64_t hub_push_event(hub_t* h, const journal_event* event, uint64_t pos,
         return 0
     if shards == 0:
         return mask
-    frame_bytes = hub_frame_deliver(h.frame, HUB_FRAME_ROOM, event.cid, event.seq, event.sender, event.ts_ms, event.kind,
-                                    <const uint8_t*>event + sizeof(journal_event), event.payload_bytes, 0,
+    frame_bytes = hub_frame_deliver(h.frame, HUB_FRAME_ROOM, event.cid, event.seq, event.sender, event.ts_ms,
+                                    event.kind, <const uint8_t*>event + sizeof(journal_event), event.payload_bytes, 0,
                                     FRAME_BODY_BYTES_MAX)
     left = shards
     while left:
         shard = chatd_lowest_bit(left)
         left &= left - 1
-        if not hub_say_committed(h, &h.links[shard], event, pos, frame_bytes, h.recipients + begin[shard], count[shard]):
+        if not hub_say_committed(h, &h.links[shard], event, pos, frame_bytes, h.recipients + begin[shard],
+                                 count[shard]):
             mask &= ~(<uint64_t>1 << shard)
             continue
         h.count.deliveries += count[shard]

@@ -5,7 +5,7 @@
 # that.
 
 cdef enum:
-    HUB_EARLY_SEQ = 0x4000000000000000         # join_seq of a stand-in: beyond every seq
+    HUB_EARLY_SEQ = 0x4000000000000000      # join_seq of a stand-in: beyond every seq
 
 # The user's newest interval. While intervals are still in the main database a stand-in that contains no seq keeps the
 # positions; hub_early_settle hands them over. NULL: no memory.

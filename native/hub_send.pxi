@@ -69,8 +69,8 @@ cdef bint hub_send_parse(hub_send_t* s) noexcept nogil:
 
 # -- refusals and repeats ----------------------------------------------------------------------------------------------
 
-cdef void hub_nak(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t handle, uint64_t token, uint64_t cseq, uint64_t cid,
-                  uint16_t code, uint64_t retry_after_ms) noexcept nogil:
+cdef void hub_nak(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t handle, uint64_t token, uint64_t cseq,
+                  uint64_t cid, uint16_t code, uint64_t retry_after_ms) noexcept nogil:
     cdef uint8_t frame[64]
     cdef out_t o
     cdef size_t n

@@ -31,7 +31,8 @@ cdef void hub_login_refuse(hub_t* h, uint32_t shard, const link_login* login, ui
     hub_say_registered(h, shard, login.handle, login.user, login.device, error, NULL)
 
 # Why this login cannot be, 0: it can.
-cdef uint16_t hub_login_fault(hub_t* h, const link_login* login, const hub_device_t* d, const hub_user_t* u) noexcept nogil:
+cdef uint16_t hub_login_fault(hub_t* h, const link_login* login, const hub_device_t* d,
+                              const hub_user_t* u) noexcept nogil:
     if d.user != login.user:
         return ERR_AUTH_FAILED
     if login.token_epoch < u.token_epoch or d.flags & DEVICE_FLAG_REVOKED:

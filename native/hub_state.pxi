@@ -277,8 +277,8 @@ cdef struct hub_cooling_t:
 
 cdef struct hub_counters_t:
     uint64_t sends, sends_staged, duplicates, fenced, naks, skips, malformed, parked, events_pushed, deliveries
-    uint64_t catch_up_events, links_lost, lost_events, logins, takeovers, positions, receipts, evictions, rejects, batches
-    uint64_t memory_refusals
+    uint64_t catch_up_events, links_lost, lost_events, logins, takeovers, positions, receipts, evictions, rejects
+    uint64_t batches, memory_refusals
 
 cdef struct hub_t:
     hub_settings_t settings
