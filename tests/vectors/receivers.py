@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from support import vectors
+from support import frames, vectors
+from support.rig import Rig
 
-from chatd.wire import Frame, Framer, PeerProtocolError, Session, Verdict, WireError, make
-from chatd.wire.schema import CLIENT, SERVER, Op
+from chatd.wire import Frame, Framer, PeerProtocolError, Session, Verdict, WireError, decode, make
+from chatd.wire.schema import CLIENT, SERVER, Close, ErrorCode, Op
 
 SIDES = {"client": CLIENT, "server": SERVER}
+REFUSALS = {Op.ERROR, Op.SEND_NAK}
 WORDS = {
     Verdict.UNSUPPORTED: "error UNSUPPORTED",
     Verdict.NOT_ALLOWED_NOW: "error NOT_ALLOWED_NOW",
@@ -51,6 +53,29 @@ def reference(vector: dict[str, Any]) -> tuple[str, str]:
         return f"close {error.reason}", ""
 
 
+def engine(vector: dict[str, Any]) -> tuple[str, str]:
+    """The engine through its second door, with a fake hub behind it."""
+    with Rig() as rig:
+        client = rig.client()
+        if vector["state"] != "start":
+            client.feed(frames.hello(features=0))
+        rig.automatic = vector["state"] == "live"
+        if vector["state"] in {"authenticating", "live"}:
+            client.feed(frames.auth(device=1))
+        client.take()
+        client.feed(vectors.expand(vector["bytes"]))
+        answers = client.take()
+        rig.settle()
+        closed = [upcall[-1] for upcall in rig.upcalls if upcall[0] == "closed"]
+    if closed:
+        return f"close {Close(closed[0]).name}", ""
+    return next((f"error {refusal(frame).name}" for frame in answers if frame.op in REFUSALS), "ignored"), ""
+
+
+def refusal(frame: frames.Frame) -> ErrorCode:
+    return ErrorCode(decode(frame.op, frame.flags, frame.body)["code"])
+
+
 @dataclass(frozen=True)
 class Receiver:
     receive: Callable[[dict[str, Any]], tuple[str, str]]
@@ -58,4 +83,7 @@ class Receiver:
     elsewhere: frozenset[str] = frozenset()
 
 
-RECEIVERS = {"reference": Receiver(reference)}
+RECEIVERS = {
+    "reference": Receiver(reference),
+    "engine": Receiver(engine, frozenset({"client"}), frozenset({"ext.content"})),
+}
