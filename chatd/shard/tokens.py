@@ -88,14 +88,15 @@ class TokenVerifier:
     def _judged(self, claims: dict[str, Any], issuer: dict[str, Any]) -> Claims:
         subject, expires_s, not_before_s = claims["sub"], claims["exp"], claims["nbf"]
         issued_s = claims.get("iat", not_before_s)
-        # bool is an int, and JSON has true; floats are legal NumericDates but nobody needs them.
-        if any(type(moment) is not int or not 0 <= moment < 1 << 40 for moment in (expires_s, not_before_s, issued_s)):
+        # bool is an int, and JSON has true. Only iat may have a fraction: it is compared with revocations to the millisecond.
+        whole = all(type(moment) is int for moment in (expires_s, not_before_s)) and type(issued_s) in (int, float)
+        if not whole or not all(0 <= moment < 1 << 40 for moment in (expires_s, not_before_s, issued_s)):
             raise InvalidTokenError("times")
         if expires_s - not_before_s > self._lifetime_max_s:
             raise InvalidTokenError("lifetime")
         if not isinstance(subject, str) or not 0 < len(subject.encode("utf-8", "replace")) <= SUBJECT_BYTES_MAX:
             raise InvalidTokenError("subject")
-        return Claims(subject, expires_s, issued_s * 1000, bool(issuer["create_users"]))
+        return Claims(subject, expires_s, int(issued_s * 1000), bool(issuer["create_users"]))
 
 
 def issue(key: str, kid: str, issuer: str, subject: str, lifetime_s: int, **claims: Any) -> str:
