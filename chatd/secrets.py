@@ -138,6 +138,11 @@ def _read_public_key(path: Path) -> str:
     return text
 
 
+def read_key(path: Path) -> str:
+    """An API key that the server made: its form is its own, so it is not judged like an operator's secret."""
+    return _read(path, private=True)
+
+
 def _read(path: Path, private: bool) -> str:
     try:
         with path.open(encoding="utf-8") as file:

@@ -92,7 +92,7 @@ def administrator(server: str, data: Path, token: str | None, tls: str | None) -
     if token is None:
         path = secrets.directory(data) / "admin.key"
         if path.exists():
-            token = secrets.read_secret(path)
+            token = secrets.read_key(path)
     login = Login("admin", ADMINISTRATOR, server, data, token, None, tls)
     context = tls_context(None if tls == "system" else tls) if tls else None
     if token is None:

@@ -88,7 +88,7 @@ class TokenVerifier:
     def _judged(self, claims: dict[str, Any], issuer: dict[str, Any]) -> Claims:
         subject, expires_s, not_before_s = claims["sub"], claims["exp"], claims["nbf"]
         issued_s = claims.get("iat", not_before_s)
-        # bool is an int, and JSON has true. Only iat may have a fraction: it is compared with revocations to the millisecond.
+        # bool is an int, and JSON has true. Only iat may have a fraction: revocations compare it to the millisecond.
         whole = all(type(moment) is int for moment in (expires_s, not_before_s)) and type(issued_s) in (int, float)
         if not whole or not all(0 <= moment < 1 << 40 for moment in (expires_s, not_before_s, issued_s)):
             raise InvalidTokenError("times")
