@@ -214,13 +214,20 @@ cdef void on_resume(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept 
 cdef void on_reauth(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept nogil:
     cdef const uint8_t* body = cur.p
     cdef size_t n = rd_left(cur), size
+    cdef upcall_t* up
     rd_u8(cur)
     rd_text(cur, LIMIT_REAUTH_IDENTITY_BYTES_MAX)
     rd_limited(cur, LIMIT_REAUTH_PROOF_BYTES_MAX, &size)
     if not rd_done(cur):
         conn_doom(e, c, CLOSE_BAD_FRAME)
-    elif upcall_new(e, UPCALL_REAUTH, conn_handle(c), body, n) == NULL:
+        return
+    up = upcall_new(e, UPCALL_REAUTH, conn_handle(c), body, n)
+    if up == NULL:
         conn_doom_no_memory(e, c)
+        return
+    up.numbers[0] = c.user
+    up.numbers[1] = c.device
+    up.numbers[2] = c.session_epoch
 
 # refuse(): one of login_failures_max is used up.
 cdef void preauth_failed(engine_t* e, conn_t* c) noexcept nogil:

@@ -94,7 +94,8 @@ cdef tuple upcall_reauth(const upcall_t* up):
     rd_init(&cursor, up.blob, up.blob_bytes)
     credential = rd_u8(&cursor)
     identity = upcall_bytes(&cursor).decode()
-    return ("reauth", up.handle, credential, identity, upcall_bytes(&cursor))
+    proof = upcall_bytes(&cursor)
+    return ("reauth", up.handle, credential, identity, proof, up.numbers[0], up.numbers[1], up.numbers[2])
 
 cdef tuple upcall_tuple(const upcall_t* up):
     if up.kind == UPCALL_AUTH:

@@ -109,6 +109,8 @@ REFUSED: dict[str, bytes] = {
     "iat in the future": token(claims(iat=NOW + 300)),
     "lives too long": token(claims(exp=NOW + 901 + 60)),
     "exp is a float": token(claims(exp=NOW + 600.5)),
+    "iat is not finite": raw(HEADER, claims(iat=float("nan")), b"x"),
+    "iat is true": raw(HEADER, claims(iat=True), b"x"),
     "exp is true": raw(HEADER, claims(exp=True), b"x"),
     "exp is huge": token(claims(exp=1 << 70)),
     "sub is empty": token(claims(sub="")),
@@ -122,6 +124,10 @@ def test_refused(verifier: TokenVerifier, name: str) -> None:
     with pytest.raises(InvalidTokenError) as caught:
         verifier.verify(REFUSED[name])
     assert not caught.value.expired
+
+
+def test_issue_may_have_a_fraction_for_the_sake_of_revocations(verifier: TokenVerifier) -> None:
+    assert verifier.verify(token(claims(iat=NOW - 0.25))).issued_ms == (NOW - 1) * 1000 + 750
 
 
 def test_64_kib_are_refused_unread(verifier: TokenVerifier) -> None:
