@@ -101,9 +101,14 @@ class Shard:
     def _lost(self, role: str, index: int) -> None:
         self.start_soon(self._say, {"say": "lost", "to": role, "index": index})
 
-    def _ledger(self, cid: int, seq: int, user: int | None) -> tuple[list[Any], bool]:
+    def _ledger(self, cid: int, seq: int, user: int | None) -> tuple[list[tuple[int, str, str]], bool]:
+        """(time_ms, hop, detail) for docs/internals/rpc.md, and whether nothing of that time has been overwritten."""
         entries, aged_out = self.engine.ledger(cid, seq, user)
-        return list(entries), aged_out
+        hops = [
+            (wall_ms, hop, f"user {user_}" if user_ else f"{count} recipients")
+            for wall_ms, _, hop, user_, count in entries
+        ]
+        return hops, not aged_out
 
     async def _obey(self, commands: AsyncIterable[tuple[Any, ...]]) -> None:
         engine = self.engine
