@@ -64,6 +64,8 @@ class Loader:
         self._job_limiter = trio.CapacityLimiter(1)
         self._page_limiter = trio.CapacityLimiter(PAGE_READS_MAX)
         self.folded_pos = 0
+        self.wake: Callable[[], None] = lambda: None
+        """Called when the core was given something: what was parked for it may be staged now."""
 
     # ------------------------------------------------------------ what others call
 
@@ -130,6 +132,7 @@ class Loader:
                 await trio.sleep(READ_RETRY_S)
                 continue
             self._apply_all(*answers)
+            self.wake()
 
     def _read_all(self, jobs: list[Job]) -> tuple[int, list[tuple[Job, Any]]]:
         """In a thread."""

@@ -62,7 +62,7 @@ class Hub:
         self.memberships = Memberships(core)
         self.loader = Loader(core, store.reader(), self.rows)
         self.committer = Committer(core, store, self.rows, self.memberships, settings, abort)
-        self.committer.wake = self.wake
+        self.committer.wake = self.loader.wake = self.wake
         self.calls = Calls(self, request)
         self.rpc = Rpc(self, rpc_methods)
         self._free_gate = FreeGate(core)
@@ -114,7 +114,7 @@ class Hub:
         raise CallError(ErrorCode.BUSY, "what this needs does not stay in memory; try again later", 1000)
 
     def wake(self) -> None:
-        """End the loop's sleep: there is a turn to take."""
+        """End the loop's sleep: there is a turn to take, or the core was given something from outside the loop."""
         if self._sleep is not None:
             self._sleep.cancel()
 
@@ -187,6 +187,7 @@ class Hub:
         self.memberships.folded(folded_pos)
         self.loader.folded(folded_pos)
         self._free_gate.on_folded(folded_pos)
+        self.wake()
 
     # ------------------------------------------------------------ upcalls
 

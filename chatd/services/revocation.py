@@ -29,6 +29,7 @@ async def enforce(hub: Hub, user: int) -> None:
 
 def end_sessions(hub: Hub, user: int, device: int = 0) -> None:
     """Close the live sessions of a user, or of one device, with REVOKED."""
+    hub.wake()
     for shard, handle, live_device, _ in hub.core.sessions(user):
         if device in (0, live_device):
             hub.core.kick(shard, handle, Close.REVOKED)

@@ -128,6 +128,7 @@ async def device(hub: Hub, shard: int, user: int, wanted: int, label: str) -> Su
 
     made: Subject = await hub.change(apply)
     hub.core.put_device(made["device"], user, 0, 0)
+    hub.wake()
     return made
 
 
@@ -144,6 +145,7 @@ async def guest(hub: Hub, shard: int, display_name: str, label: str) -> Subject:
     made: Subject = await hub.change(apply)
     hub.core.put_user(made["user"], 0, made["flags"])
     hub.core.put_device(made["device"], made["user"], 0, 0)
+    hub.wake()
     return made
 
 

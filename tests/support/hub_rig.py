@@ -314,6 +314,7 @@ async def running(path: Path, **settings: Any) -> AsyncIterator[Rig]:
         async with trio.open_nursery() as nursery:
             await nursery.start(lambda *, task_status: hub.run(receive, task_status=task_status))
             door = PlainDoor(core) if core_kind == "plain" else NativeDoor(core)
+            hub.wake()
             yield Rig(core, door, hub, folder)
             nursery.cancel_scope.cancel()
     finally:
