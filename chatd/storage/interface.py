@@ -191,9 +191,12 @@ class Reader(Protocol):
 class Store(Protocol):
     """The writer's side. One process at a time holds it; append and space calls belong to one thread."""
 
-    log_epoch: int
-    boot_count: int
-    next_pos: int
+    @property
+    def log_epoch(self) -> int: ...
+    @property
+    def boot_count(self) -> int: ...
+    @property
+    def next_pos(self) -> int: ...
 
     def append(self, pos: int, count: int, blob: bytes, *, urgent: bool = False) -> None:
         """Make one batch durable: it survives a power loss once this returns.
