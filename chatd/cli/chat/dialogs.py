@@ -1,0 +1,73 @@
+"""The windows that open over the conversation: new direct, new group, help."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label, Static
+
+HELP = """\
+Enter       send the message
+Tab         between the list and the message
+Up, Down    in the list: choose a conversation
+Ctrl+Up, Ctrl+Down    the conversation above, below
+PageUp, PageDown      scroll; at the top: older messages
+Ctrl+N      new conversation with one user
+Ctrl+G      new group
+F1          this help
+Escape      close a window
+Ctrl+Q      quit
+
+…  waiting for the server     ✓  stored     ✓✓  delivered to everybody (blue: read)
+"""
+
+
+class Dialog(ModalScreen[dict[str, str] | None]):
+    """Some labelled fields. Enter in the last one gives {name: text}, Escape None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Close")]
+
+    def __init__(self, title: str, fields: dict[str, str]) -> None:
+        super().__init__()
+        self._title = title
+        self._fields = fields
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Label(self._title, classes="title")
+            for name, hint in self._fields.items():
+                yield Input(placeholder=hint, id=f"field-{name}")
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        inputs = {name: self.query_one(f"#field-{name}", Input) for name in self._fields}
+        empty = next((field for field in inputs.values() if not field.value.strip()), None)
+        if empty is not None:
+            empty.focus()
+        else:
+            self.dismiss({name: field.value.strip() for name, field in inputs.items()})
+
+
+class Help(ModalScreen[None]):
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,f1,enter,q", "leave", "Close")]
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Label("Keys", classes="title")
+            yield Static(HELP, markup=False)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+
+def new_direct() -> Dialog:
+    return Dialog("New conversation", {"name": "name of the user"})
+
+
+def new_group() -> Dialog:
+    return Dialog("New group", {"title": "title of the group", "names": "names of the members, with commas"})
