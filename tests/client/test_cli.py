@@ -102,7 +102,7 @@ def test_token_is_signed_with_the_secret_of_the_data_directory(tmp_path: Path) -
         secrets.mint(tmp_path / "elsewhere", "alice")
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in {"serve", "init", "config", "chat"}])
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in {"serve", "init", "config"}])
 def test_help_is_there_for_every_command(command: str) -> None:
     assert "Usage" in chatd(command, "--help")
 

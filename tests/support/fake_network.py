@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import SocketAttribute, SocketStream
+
 from support.fake_server import FakeLink, FakeServer
 
 
@@ -14,7 +16,7 @@ class FakeNetwork:
     server: FakeServer
     port: int = 0
     streams: list[tuple[FakeLink, SocketStream]] = field(default_factory=list)
-    accepts: int = 0
+    refusing: bool = False  # new connections are closed at once
     _changed: anyio.Event = field(default_factory=anyio.Event)
 
     @property
@@ -38,7 +40,9 @@ class FakeNetwork:
         self.streams.clear()
 
     async def serve(self, stream: SocketStream) -> None:
-        self.accepts += 1
+        if self.refusing:
+            await anyio.aclose_forcefully(stream)
+            return
         link = self.server.connect()
         self.streams.append((link, stream))
         try:
@@ -48,8 +52,12 @@ class FakeNetwork:
                     link.feed(await stream.receive())
                     self.wake()
         except* (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError, StopFakeLink):
+            pass
+        finally:
             link.close()
-            await anyio.aclose_forcefully(stream)
+            with anyio.CancelScope(shield=True):
+                await anyio.aclose_forcefully(stream)
+                await anyio.lowlevel.checkpoint()
 
     async def _write(self, link: FakeLink, stream: SocketStream) -> None:
         while True:

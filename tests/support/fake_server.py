@@ -6,6 +6,7 @@ proved elsewhere, with the real server.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from chatd.wire import Frame, Framer, encode, make, schema
 from chatd.wire.control import pack, unpack
@@ -30,9 +31,10 @@ class Log:
 
 
 class FakeServer:
-    """Users are named by number: the credential's proof is the user's number in decimal."""
+    """The credential's proof is the user's number in decimal; names: of the users, their numbers when left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: dict[int, str] | None = None) -> None:
+        self.names = names or {}
         self.logs: dict[int, Log] = {}
         self.devices: dict[int, int] = {}  # device: user
         self.stored: dict[tuple[int, int], tuple[bytes, Stored | None]] = {}
@@ -46,6 +48,7 @@ class FakeServer:
         self.refuse_resume = False
         self.refuse_login: int = 0
         self.heartbeat_ms = 25_000
+        self.titles: dict[int, str] = {}
 
     def create(self, cid: int, *members: int) -> None:
         self.logs[cid] = Log(dict.fromkeys(members, 1))
@@ -302,14 +305,39 @@ class FakeLink:
         if self.server.reply_silence:
             self.server.reply_silence -= 1
             return
-        code, result = 0, {}
+        code: int = 0
+        result: dict[int, Any] = {}
         if frame["method"] == Method.USER_RESOLVE:
-            result = {1: [[int(name), name, name.title()] for name in params[1] if name.isdigit()]}
+            known = {name: user for user, name in self.server.names.items()}
+            known |= {name: int(name) for name in params[1] if name.isdigit()}
+            result = {1: [[known[name], name, name.title()] for name in params[1] if name in known]}
         elif frame["method"] == Method.DIRECT_OPEN:
             cid = 1000 + params[1]
             if cid not in self.server.logs:
                 self.server.create(cid, self.user, params[1])
             result = {1: cid}
+        elif self.server.names:
+            result = self.answer(frame["method"], params)
         else:
             code, result = ErrorCode.FORBIDDEN, {1: "not for you"}
         self.emit(make(Op.REPLY, id=frame["id"], code=code, retry_after_ms=0, result=pack(result)))
+
+    def answer(self, method: int, params: dict[int, Any]) -> dict[int, Any]:
+        """Methods that a screen needs."""
+        server = self.server
+        if method == Method.CONVERSATION_CREATE:
+            cid = 2000 + len(server.logs)
+            server.create(cid, self.user, *params[3])
+            server.titles[cid] = params[2]
+            return {1: cid, 2: 0}
+        if method == Method.USER_GET:
+            return {1: [[user, server.names[user], server.names[user].title()] for user in params[1]]}
+        if method == Method.MEMBER_LIST:
+            members = server.logs[params[1]].members
+            return {1: [[user, 1, 1, 0, 0, server.names[user]] for user in members], 2: False}
+        if method == Method.CONVERSATION_GET:
+            log = server.logs[params[1]]
+            title = server.titles.get(params[1], "")
+            return {1: params[1], 2: 2, 3: title, 4: len(log.events), 5: len(log.members), 6: 1, 7: 1}
+        rows = [[cid, 2, server.titles.get(cid, ""), len(log.events), 2, 1] for cid, log in server.logs.items()]
+        return {1: rows, 2: False}
