@@ -25,7 +25,8 @@ class Send:
     cseq: int
     cid: int
     hash: str
-    invoked: float
+    invoked: float  # the first attempt of this device
+    transmitted: float = 0.0  # this attempt
     answered: float = 0.0
     outcome: str = "unknown"  # ok, final (refused for good), retryable (refused for now), unknown
     seq: int = 0

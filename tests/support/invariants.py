@@ -252,7 +252,7 @@ def twin(history: History) -> Findings:
         device = device_of.get(send.connection)
         if send.outcome != "ok" or device is None:
             continue
-        if any(opened[send.connection] < at < send.invoked for at, _ in welcomes[device]):
+        if any(opened[send.connection] < at < send.transmitted for at, _ in welcomes[device]):
             yield f"device {device}: cseq {send.cseq} was accepted from connection {send.connection} after its takeover"
 
 

@@ -6,21 +6,21 @@ It retries every SEND until it has an answer, pulls what is missing, and hands e
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from random import Random
 
 import trio
-from support.history import Applied, Connected, History, Lag, Pulled, Seen, Send, Stored, digest, now
 
 from chatd.wire.errors import PeerProtocolError
 from chatd.wire.frame import Frame, encode, make
 from chatd.wire.framer import Framer
 from chatd.wire.schema import Credential, Feature, Kind, Op
+from support.history import Applied, Connected, History, Lag, Pulled, Seen, Send, Stored, digest, now
 
-HISTORY_FLAG, DUP_FLAG, RETRYABLE = 0x02, 0x02, 0x02
+HISTORY_FLAG, RETRYABLE = 0x02, 0x02
 connection_numbers = count(1)
 
 
@@ -37,18 +37,22 @@ class Connection:
         self.framer = Framer()
         self.received = 0
         self._write = trio.Lock()
+        self._frames: list[Frame] = []  # newest first
 
     async def send(self, *frames: Frame) -> None:
         async with self._write:
             await self.stream.send_all(b"".join(encode(frame) for frame in frames))
 
-    async def frames(self) -> AsyncIterator[Frame]:
-        while data := await self.stream.receive_some(65_536):
-            while frames := self.framer.feed(data):
-                data = b""
-                for frame in frames:
-                    yield frame
-        raise trio.BrokenResourceError("closed by the server")
+    async def next(self) -> Frame:
+        """The next frame; BrokenResourceError at the end."""
+        while not self._frames:
+            self._frames = self.framer.feed(b"")[::-1]
+            if not self._frames:
+                data = await self.stream.receive_some(65_536)
+                if not data:
+                    raise trio.BrokenResourceError("closed by the server")
+                self._frames = self.framer.feed(data)[::-1]
+        return self._frames.pop()
 
 
 def hello() -> Frame:
@@ -63,14 +67,24 @@ def hello() -> Frame:
     )
 
 
+@dataclass(slots=True)
+class Waiting:
+    """A SEND without an answer."""
+
+    cid: int
+    payload: bytes
+    invoked: float
+    transmitted: float = 0.0
+
+
 class Probe:
     """One device of one user.
 
-    address: where to connect, asked before every attempt. token: a JSON Web Token. cids: conversations to follow.
+    address: host and port. token: a JSON Web Token. The conversations to follow are the keys of `positions`.
     """
 
     def __init__(
-        self, history: History, address: Callable[[], tuple[str, int]], token: str, *, seed: int = 0, window: int = 8
+        self, history: History, address: tuple[str, int], token: str, *, seed: int = 0, window: int = 8
     ) -> None:
         self.history = history
         self.address = address
@@ -81,12 +95,14 @@ class Probe:
         self.ticket = b""
         self.positions: dict[int, int] = {}
         self.held: dict[int, dict[int, str]] = defaultdict(dict)
-        self.pending: dict[int, tuple[int, bytes, float]] = {}  # cseq → cid, payload, invoked
+        self.pending: dict[int, Waiting] = {}
         self.cseq = 0
+        self.acked_until = 0.0
         self.connection: Connection | None = None
         self.answered = trio.Condition()
         self.welcome = trio.Event()
         self.kinds: dict[str, int] = defaultdict(int)
+        self.breaks = 0
 
     # ---- life
     async def run(self) -> None:
@@ -94,15 +110,15 @@ class Probe:
         while True:
             try:
                 await self._live()
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, Refused, PeerProtocolError) as error:
-                self.kinds[type(error).__name__] += 1
+            except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError, Refused, PeerProtocolError) as errors:
+                self.breaks += len(errors.exceptions)
             self._forget_connection()
             await trio.sleep(self.random.uniform(0.01, 0.15))
 
     def _forget_connection(self) -> None:
-        for cseq, (cid, payload, invoked) in self.pending.items():
+        for cseq, waiting in self.pending.items():
             if self.connection is not None:
-                self._record(cseq, cid, payload, invoked, "unknown")
+                self._record(cseq, waiting, "unknown")
         self.connection = None
         self.welcome = trio.Event()
 
@@ -115,22 +131,20 @@ class Probe:
             for cid in self.positions:
                 await self._pull(connection, cid)
             self.welcome.set()
-            async for frame in connection.frames():
-                await self._on(connection, frame)
+            while True:
+                await self._on(connection, await connection.next())
 
     @asynccontextmanager
     async def _login(self) -> AsyncIterator[Connection]:
         with trio.move_on_after(5) as scope:
-            stream = await trio.open_tcp_stream(*self.address())
+            stream = await trio.open_tcp_stream(*self.address)
         if scope.cancelled_caught:
             raise trio.BrokenResourceError("connect timed out")
         async with stream:
             connection = Connection(stream)
             with trio.move_on_after(10) as deadline:
                 await connection.send(hello(), self._credential())
-                async for frame in connection.frames():
-                    if frame.op in (Op.WELCOME, Op.RESUMED):
-                        break
+                while (frame := await connection.next()).op not in (Op.WELCOME, Op.RESUMED):
                     if frame.op in (Op.ERROR, Op.BYE):
                         self.ticket = b""
                         raise Refused(frame)
@@ -170,7 +184,7 @@ class Probe:
                 await self.answered.wait()
         self.cseq += 1
         tag = {"u": self.user, "d": self.device, "n": self.cseq, "c": cid, "r": self.random.getrandbits(32)}
-        self.pending[self.cseq] = (cid, json.dumps(tag).encode(), now())
+        self.pending[self.cseq] = Waiting(cid, json.dumps(tag).encode(), now())
         if self.connection is not None:
             try:
                 await self._transmit(self.connection, self.cseq)
@@ -178,9 +192,9 @@ class Probe:
                 return  # _live notices and repeats it over the next connection
 
     async def _transmit(self, connection: Connection, cseq: int) -> None:
-        cid, payload, _ = self.pending[cseq]
-        self.pending[cseq] = (cid, payload, now())
-        await connection.send(make(Op.SEND, cseq=cseq, cid=cid, kind=int(Kind.TEXT), payload=payload))
+        waiting = self.pending[cseq]
+        waiting.transmitted = now()
+        await connection.send(make(Op.SEND, cseq=cseq, cid=waiting.cid, kind=int(Kind.TEXT), payload=waiting.payload))
 
     async def settled(self) -> None:
         """Returns when no SEND waits for an answer."""
@@ -188,10 +202,22 @@ class Probe:
             while self.pending:
                 await self.answered.wait()
 
-    def _record(self, cseq: int, cid: int, payload: bytes, invoked: float, outcome: str, seq: int = 0) -> None:
+    def _record(self, cseq: int, waiting: Waiting, outcome: str, seq: int = 0) -> None:
         number = self.connection.number if self.connection else 0
         self.history.add(
-            Send(self.user, self.device, cseq, cid, digest(payload), invoked, now(), outcome, seq, connection=number)
+            Send(
+                self.user,
+                self.device,
+                cseq,
+                waiting.cid,
+                digest(waiting.payload),
+                waiting.invoked,
+                waiting.transmitted,
+                now(),
+                outcome,
+                seq,
+                connection=number,
+            )
         )
 
     # ---- receiving
@@ -236,27 +262,28 @@ class Probe:
         self.positions[cid] = position
 
     async def _on_ack(self, frame: Frame) -> None:
-        entry = self.pending.pop(frame["cseq"], None)
-        if entry is not None:
-            cid, payload, invoked = entry
-            self._record(frame["cseq"], cid, payload, invoked, "ok", frame["seq"])
-            self._hold(cid, frame["seq"], digest(payload))
-            async with self.answered:
-                self.answered.notify_all()
+        waiting = self.pending.pop(frame["cseq"], None)
+        if waiting is not None:
+            self._record(frame["cseq"], waiting, "ok", frame["seq"])
+            self.acked_until = max(self.acked_until, waiting.transmitted)
+            self._hold(waiting.cid, frame["seq"], digest(waiting.payload))
+            await self._tell()
 
     async def _on_nak(self, connection: Connection, frame: Frame) -> None:
-        entry = self.pending.get(frame["cseq"])
-        if entry is None:
+        waiting = self.pending.get(frame["cseq"])
+        if waiting is None:
             return
-        cid, payload, invoked = entry
         self.kinds[f"nak {frame['code']}"] += 1
         if frame.flags & RETRYABLE:
-            self._record(frame["cseq"], cid, payload, invoked, "retryable")
+            self._record(frame["cseq"], waiting, "retryable")
             await trio.sleep(min(frame["retry_after_ms"], 500) / 1000)
             await self._transmit(connection, frame["cseq"])
             return
-        self._record(frame["cseq"], cid, payload, invoked, "final")
+        self._record(frame["cseq"], waiting, "final")
         del self.pending[frame["cseq"]]
+        await self._tell()
+
+    async def _tell(self) -> None:
         async with self.answered:
             self.answered.notify_all()
 
@@ -274,12 +301,10 @@ async def read_log(history: History, probe: Probe, cid: int) -> None:
         after = 0
         while True:
             await connection.send(make(Op.PULL, cid=cid, from_seq=after + 1, to_seq=0, limit=200))
-            async for frame in connection.frames():
+            while (frame := await connection.next()).op != Op.PULL_END:
                 if frame.op == Op.DELIVER:
                     connection.received += 1
                     events[frame["seq"]] = stored_event(frame)
-                elif frame.op == Op.PULL_END:
-                    break
                 elif frame.op in (Op.ERROR, Op.BYE):
                     raise Refused(frame)
             await connection.send(make(Op.ACK, count=connection.received))

@@ -21,7 +21,7 @@ def right() -> History:
     history.add(Interval(BOB, CID, join_seq=1))
     for n in (1, 2, 3):
         sent = Send(
-            ALICE, PHONE, n, CID, f"h{n}", invoked=n, answered=n + 0.5, outcome="ok", seq=n, ts=n, connection=100
+            ALICE, PHONE, n, CID, f"h{n}", n, transmitted=n, answered=n + 0.5, outcome="ok", seq=n, ts=n, connection=100
         )
         if n == 2:
             history.add(replace(sent, invoked=1.8, answered=1.9, outcome="retryable", seq=0))
@@ -76,7 +76,7 @@ WRONG: dict[str, Callable[[History], None]] = {
     "STUCK": remove("applied", 2),
     "TIME": change("stored", 2, ts=1),
     "GHOST": change("sends", 3, outcome="retryable"),
-    "TWIN": add(Connected(101, ALICE, PHONE, at=2.5)),
+    "TWIN": add(Connected(101, ALICE, PHONE, at=2.5)),  # the third SEND still came over connection 100
     "INVALID": lambda history: history.stored.clear(),
 }
 
