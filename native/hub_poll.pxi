@@ -167,11 +167,15 @@ cdef int64_t hub_timeout(hub_t* h) noexcept nogil:
             left = 0
         if least < 0 or left < least:
             least = left
-    # A shard does not say when it has made room: look again soon.
     for shard in range(<uint32_t>h.settings.shards_max):
-        if h.links[shard].up and not h.links[shard].lost and (
-                h.links[shard].outbox_begin != h.links[shard].outbox_end or hub_is_behind(h, &h.links[shard])):
+        if not h.links[shard].up or h.links[shard].lost:
+            continue
+        # A shard does not say when it has made room: look again soon.
+        if h.links[shard].outbox_begin != h.links[shard].outbox_end or hub_is_behind(h, &h.links[shard]):
             return least if 0 <= least < 2 else 2
+        # Records came whenever poll wanted to arm: waiting now could miss the next one.
+        if not h.links[shard].armed:
+            return 0
     return least
 
 

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 REPLAY_FOLDED_RECORDS_MAX = 200_000
 HOLD_S = 5.0
+"""For shards that do not come back."""
+HOLD_MIN_S = 1.0
+"""Links of a new hub are set up one after the other: one attached shard does not mean that there are no others."""
 
 
 def recover(hub: "Hub") -> None:
@@ -40,9 +43,7 @@ def recover(hub: "Hub") -> None:
         count += batch_count
     if not count:
         hub.core.replay(hub.store.next_pos, 0, b"")
-    hub.rows.folded(folded_pos)
-    hub.memberships.folded(folded_pos)
-    hub.loader.folded(folded_pos)
+    hub.on_folded(folded_pos)
     log.info(
         "recovered: %d records replayed, %d folded, next position %d, %.0f ms",
         count,
@@ -57,7 +58,7 @@ class FreeGate:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._hold_until = time.monotonic() + HOLD_S
+        self._started = time.monotonic()
         self._linked: set[int] = set()
         self._attached: set[int] = set()
         self._folded_pos = 0
@@ -79,5 +80,6 @@ class FreeGate:
 
     def _pass_on(self) -> None:
         all_attached = self._linked and self._linked <= self._attached
-        if self._folded_pos and (all_attached or time.monotonic() >= self._hold_until):
+        held_s = time.monotonic() - self._started
+        if self._folded_pos and held_s >= (HOLD_MIN_S if all_attached else HOLD_S):
             self._core.freed(self._folded_pos)

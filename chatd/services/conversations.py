@@ -64,11 +64,20 @@ async def open_direct(caller: Caller, user: int) -> Result:
     """DIRECT_OPEN"""
     key = direct_key(caller.user, user)
 
-    def apply() -> Result:
+    def existing() -> ConversationRow | None:
         users.existing(caller.rows, [user])
-        existing = caller.rows.find("conversation", key, unique=True)
-        if existing is not None:
-            return {1: existing.id}
+        row: ConversationRow | None = caller.rows.find("conversation", key, unique=True)
+        return row
+
+    found = await caller.hub.lookup(existing)
+    if found is not None:
+        return {1: found.id}
+    await check_conversation_counts(caller, [caller.user, user])
+
+    def apply() -> Result:
+        meanwhile = existing()
+        if meanwhile is not None:
+            return {1: meanwhile.id}
         both = sorted({caller.user, user})
         cid = _stage_conversation(caller, ConversationKind.DIRECT, "", key)
         for member in both:

@@ -46,14 +46,19 @@ async def list_members(caller: Caller, cid: int, after: int, limit: int) -> Resu
 
 async def add(caller: Caller, cid: int, named: list[int], role: int) -> Result:
     """MEMBER_ADD"""
-    await check_conversation_counts(caller, named)
 
-    def apply() -> Result:
+    def newcomers() -> tuple[Seat, list[int]]:
         found = group_seat(caller, cid, Role.ADMIN)
         if role >= found.role:
             raise CallError(ErrorCode.FORBIDDEN, "you can give a lower role than your own only")
         fresh = [user for user in named if user not in found.present]
         users.existing(caller.rows, fresh)
+        return found, fresh
+
+    await check_conversation_counts(caller, (await caller.hub.lookup(newcomers))[1])
+
+    def apply() -> Result:
+        found, fresh = newcomers()
         if not fresh:
             return {1: 0}
         if len(found.present) + len(fresh) > caller.hub.settings.group_members_max:

@@ -1,5 +1,6 @@
 """The one table of REQUEST methods: code → handler, parameters, permission. schema.toml has the wire's side of it."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,8 @@ from chatd.wire.schema import Method as Code
 
 if TYPE_CHECKING:
     from chatd.hub.loop import Hub
+
+log = logging.getLogger(__name__)
 
 USERS_PER_REQUEST_MAX = 100
 PAGE_MAX = 200
@@ -153,4 +156,6 @@ class Registry:
         if row is None or permission_of(row) < method.permission:
             raise CallError(ErrorCode.FORBIDDEN, f"{Code(code).name} is not for this kind of account")
         arguments = params.checked(given, method.params)
+        if method.permission == Permission.ADMIN:
+            log.info("administrator %d (%s) calls %s", call.user, row.name, Code(code).name)
         return await method.handler(Caller(hub, call, code, params.request_key(given), row), **arguments)

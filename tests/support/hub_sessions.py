@@ -45,7 +45,9 @@ class Shard:
         found: list[Deliver] = []
         with trio.fail_after(5):
             while len(found) < count:
-                record = await self.wait(lambda record: isinstance(record, Committed) and session.handle in record.handles)
+                record = await self.wait(
+                    lambda record: isinstance(record, Committed) and session.handle in record.handles
+                )
                 ((op, flags, body),) = fakeshard.split_frames(record.frame)
                 found.append(decode_deliver(op, flags, body))
         return found
@@ -53,4 +55,6 @@ class Shard:
     def silent(self, session: Session) -> bool:
         """Nothing waits for this session."""
         self._door.inbox += self.link.read()
-        return not any(isinstance(record, Committed) and session.handle in record.handles for record in self._door.inbox)
+        return not any(
+            isinstance(record, Committed) and session.handle in record.handles for record in self._door.inbox
+        )
