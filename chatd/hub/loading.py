@@ -72,12 +72,13 @@ class Loader:
     def want(self, kind: str, key: Hashable) -> trio.Event:
         """Ask without waiting; the event is set when the answer has been given to the core or to Rows."""
         job = Job(kind, key)
-        event = self._waiting.get(job) or self._reading.get(job) or self._until_folded.get(job)
-        if event is None:
-            if len(self._waiting) + len(self._until_folded) >= JOBS_WAITING_MAX:
-                raise CallError(ErrorCode.BUSY, "too many reads of the database wait; try again later", 1000)
-            event = self._waiting[job] = trio.Event()
-            self._arrival.set()
+        for asked in (self._waiting, self._reading, self._until_folded):
+            if job in asked:
+                return asked[job]
+        if len(self._waiting) + len(self._until_folded) >= JOBS_WAITING_MAX:
+            raise CallError(ErrorCode.BUSY, "too many reads of the database wait; try again later", 1000)
+        event = self._waiting[job] = trio.Event()
+        self._arrival.set()
         return event
 
     async def load(self, kind: str, keys: Iterable[Hashable]) -> None:
