@@ -58,7 +58,7 @@ class Hub:
         self.revoked: deque[tuple[int, int]] = deque(maxlen=REVOCATIONS_REMEMBERED)
         """(user, token epoch) of this hub's lifetime, for shards."""
         self.started_ms = time.time_ns() // 1_000_000
-        self.rows = Rows(core, store.highest_ids())
+        self.rows = Rows(core, store.stored_ids())
         self.memberships = Memberships(core)
         self.loader = Loader(core, store.reader(), self.rows)
         self.committer = Committer(core, store, self.rows, self.memberships, settings, abort)

@@ -193,6 +193,8 @@ class Rows:
         spec = TABLES.get(table)
         if spec is None:
             return
+        if table in self._ids:
+            self._ids[table] = max(self._ids[table], values["id"])
         defaults = dict.fromkeys(ROW_TABLES[table].derived, 0)
         row = spec.row(**(defaults | values))
         self._put(pos, Name(table, spec.key(row)), row)

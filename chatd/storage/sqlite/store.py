@@ -28,7 +28,7 @@ from chatd.storage.sqlite.directory import (
 from chatd.storage.sqlite.journal import SEGMENT_BYTES, Journal
 from chatd.storage.sqlite.reader import SqliteReader
 
-ID_TABLES = ("user", "device", "api_key", "conversation")
+ID_TABLES = HighestIds._fields
 
 
 class StoreSettings(NamedTuple):
@@ -109,11 +109,15 @@ class SqliteStore:
         with storage_errors("read", self._directory / MAIN_NAME):
             return meta_number(main, "folded_pos")
 
-    def highest_ids(self) -> HighestIds:
+    def stored_ids(self) -> HighestIds:
         """See interface.Store."""
         main = self._opened_main()
         with storage_errors("read", self._directory / MAIN_NAME):
-            highest = {table: stored_highest_id(main, table) for table in ID_TABLES}
+            return HighestIds(*(stored_highest_id(main, table) for table in ID_TABLES))
+
+    def highest_ids(self) -> HighestIds:
+        """See interface.Store."""
+        highest = self.stored_ids()._asdict()
         for batch in self.replay(self.folded_pos()):
             try:
                 for _, payload in row_payloads(batch.pos, batch.blob):
