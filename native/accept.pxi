@@ -6,8 +6,8 @@
 #   TCP_NOTSENT_LOWAT    writable means that most was sent, so fresh frames are not queued behind stale ones
 #   TCP_USER_TIMEOUT     a peer that acknowledges nothing for this long is gone, however patient TCP itself is
 #   TCP_DEFER_ACCEPT     clients speak first; those that do not are not even accepted
-# When descriptors run out the listener would be readable for ever and the clients in it would hang: one descriptor is kept in
-# reserve, given up to accept and reset one connection, taken again, and accepting pauses.
+# When descriptors run out the listener would be readable for ever and the clients in it would hang: one descriptor is
+# kept in reserve, given up to accept and reset one connection, taken again, and accepting pauses.
 
 cdef extern from "<sys/socket.h>" nogil:
     struct sockaddr:

@@ -1,8 +1,8 @@
 # Calls: SYNC, PULL, SUBSCRIBE, UNSUBSCRIBE and REQUEST, which the hub answers.
 #
 # A call is checked for its layout and written straight into the ring; it is not kept, because unlike a SEND it is not
-# idempotent for sure. What is kept is its op and the number an ERROR would have to name: when the hub is replaced, every
-# call it had not finished is answered with ERROR UNAVAILABLE instead of silence. That list also bounds what a
+# idempotent for sure. What is kept is its op and the number an ERROR would have to name: when the hub is replaced,
+# every call it had not finished is answered with ERROR UNAVAILABLE instead of silence. That list also bounds what a
 # session may have outstanding; more is ERROR BUSY.
 
 # The entry of a finished call goes away; with the last one the list.

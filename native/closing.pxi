@@ -1,10 +1,10 @@
 # Closing: every connection ends once, with one reason, in one place.
 #
-# Any function may find out that a connection must end, in the middle of a loop over it or over its neighbours. So conn_doom
-# only notes the reason; the teardown runs at the end of the tick, when nobody holds a pointer. The first reason wins.
-# A peer that can still read gets BYE, then FIN, then up to linger_ms to read it: closing with unread input would send RST
-# and destroy what is on its way. Descriptors are closed after that, when no event of the current batch can name
-# them any more.
+# Any function may find out that a connection must end, in the middle of a loop over it or over its neighbours. So
+# conn_doom only notes the reason; the teardown runs at the end of the tick, when nobody holds a pointer. The first
+# reason wins. A peer that can still read gets BYE, then FIN, then up to linger_ms to read it: closing with unread
+# input would send RST and destroy what is on its way. Descriptors are closed after that, when no event of the current
+# batch can name them any more.
 
 cdef extern from "<sys/socket.h>" nogil:
     int socket_shutdown "shutdown"(int fd, int how) noexcept

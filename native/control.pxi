@@ -1,7 +1,7 @@
 # Control frames: the ones that the engine writes itself.
 #
-# All of them are small and go to one connection, so they are encoded on the stack and copied into a frame. Texts are few
-# and fixed: the code says everything to a program, the text helps a person who reads a dump.
+# All of them are small and go to one connection, so they are encoded on the stack and copied into a frame. Texts are
+# few and fixed: the code says everything to a program, the text helps a person who reads a dump.
 
 cdef enum:
     CONTROL_BYTES_MAX = 192         # header, varints and the longest text

@@ -1,8 +1,9 @@
 # Deadlines: what is due when a connection's timer fires.
 #
-# One timer per connection, so one function works out the next moment at which anything could be due, and one looks at all of
-# it. Heartbeats cost no wake-up: after login SO_RCVLOWAT is 5, a four-byte PING lies in the kernel, and only when one and a
-# half intervals have passed in silence is the socket probed. Bytes that are found are read like any others.
+# One timer per connection, so one function works out the next moment at which anything could be due, and one looks at
+# all of it. Heartbeats cost no wake-up: after login SO_RCVLOWAT is 5, a four-byte PING lies in the kernel, and the
+# timer collects it once per interval. Bytes that are found are read like any others; silence of one and a half
+# intervals closes.
 # Clocks: everything here is CLOCK_MONOTONIC, but for the expiry of tokens, which is wall time by definition.
 
 cdef enum:
@@ -10,6 +11,14 @@ cdef enum:
 
 cdef inline uint64_t silence_deadline_ms(const conn_t* c) noexcept nogil:
     return c.received_ms + c.heartbeat_ms + c.heartbeat_ms // 2
+
+# When to look for a PING that lies in the kernel: one interval after the last look, half an interval after it was due, so
+# that there is one PING to collect and never two (eight bytes would wake us); and at the end of the silence.
+cdef inline uint64_t look_deadline_ms(const engine_t* e, const conn_t* c) noexcept nogil:
+    if e.now_ms < c.received_ms + c.heartbeat_ms:
+        return c.received_ms + c.heartbeat_ms
+    return silence_deadline_ms(c)
+
 
 # When the parked frame must be complete: a fixed time, and more for long ones.
 @cython.cdivision(True)
@@ -29,7 +38,7 @@ cdef uint64_t conn_next_deadline_ms(engine_t* e, conn_t* c) noexcept nogil:
     if c.state == CONN_CLOSING:
         return c.progress_ms + e.settings.linger_ms
     if c.state == CONN_LIVE:
-        due = min(due, silence_deadline_ms(c))
+        due = min(due, look_deadline_ms(e, c))
         if c.expires_s:
             due = min(due, expiry_deadline_ms(e, c))
     elif c.preauth != NULL:
@@ -54,9 +63,9 @@ cdef void check_expiry(engine_t* e, conn_t* c) noexcept nogil:
     c.flags |= CONN_EXPIRY_TOLD
     send_error(e, c, ERR_TOKEN_EXPIRED, OP_REAUTH, 0, e.settings.token_grace_ms)
 
-# Nothing has been heard for one and a half intervals, as far as we know: look into the kernel's buffer.
+# Nothing has been heard for an interval, as far as we know: look into the kernel's buffer.
 cdef void check_silence(engine_t* e, conn_t* c) noexcept nogil:
-    if silence_deadline_ms(c) > e.now_ms:
+    if e.now_ms < c.received_ms + c.heartbeat_ms:
         return
     if c.flags & CONN_THROTTLED:
         # We are the ones who do not listen.
@@ -70,6 +79,7 @@ cdef void check_silence(engine_t* e, conn_t* c) noexcept nogil:
     elif conn_is_open(c) and c.park_bytes == 0:
         conn_lowat(c, True)
 
+
 # Far over its rates for a long time? What waits to be read would take flood_factor * flood_ms at the agreed rate.
 @cython.cdivision(True)
 cdef void check_flood(engine_t* e, conn_t* c) noexcept nogil:
@@ -77,7 +87,10 @@ cdef void check_flood(engine_t* e, conn_t* c) noexcept nogil:
     cdef uint64_t waiting = c.park_bytes + conn_unread_bytes(c)
     cdef uint64_t allowance = s.bytes_per_s * s.flood_factor * s.flood_ms // 1000
     cdef uint64_t frame_allowance = s.frames_per_s * s.flood_factor * s.flood_ms // 1000
-    cdef uint64_t frame_bytes = FRAME_HEADER_BYTES + ((<uint64_t>c.park[0] << 8) | c.park[1]) if c.park_bytes >= 2 else 64
+    # Before anything is parked: a small frame.
+    cdef uint64_t frame_bytes = 64
+    if c.park_bytes >= FRAME_HEADER_BYTES:
+        frame_bytes = FRAME_HEADER_BYTES + ((<uint64_t>c.park[0] << 8) | c.park[1])
     if (s.bytes_per_s and waiting >= allowance) or (s.frames_per_s and waiting // frame_bytes >= frame_allowance):
         if c.flood_ms == 0:
             c.flood_ms = e.now_ms

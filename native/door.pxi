@@ -1,9 +1,9 @@
 # The second door: connections without a socket.
 #
-# TLS is done by trio tasks, simulation and fuzzing have no sockets at all. They open a connection here, feed it received
-# bytes and take bytes to send; between the two stands the same session machine, with the same limits. The queue waits in
-# the record until take() empties it, "readable" is said once per filling, and a queue that nobody takes is a slow
-# reader like any other.
+# TLS is done by trio tasks, simulation and fuzzing have no sockets at all. They open a connection here, feed it
+# received bytes and take bytes to send; between the two stands the same session machine, with the same limits. The
+# queue waits in the record until take() empties it, "readable" is said once per filling, and a queue that nobody takes
+# is a slow reader like any other.
 
 # The owner is told once that there is something to take.
 cdef void door_tell(engine_t* e, conn_t* c) noexcept nogil:

@@ -1,8 +1,9 @@
 # Drain: leave without a storm.
 #
-# All clients reconnect when their worker leaves; at once they would overrun the others. So GOAWAY goes out connection by
-# connection over the window, and each client comes back at a moment of its own within it. Clients of the lite profile do not
-# know GOAWAY: they get BYE when their turn comes. Who is still here a window after the last GOAWAY gets BYE.
+# All clients reconnect when their worker leaves; at once they would overrun the others. So GOAWAY goes out connection
+# by connection over the window, and each client comes back at a moment of its own within it. Clients of the lite
+# profile do not know GOAWAY: they get BYE when their turn comes. Who is still here a window after the last GOAWAY gets
+# BYE.
 
 cdef enum:
     DRAIN_STEP_MS = 10
@@ -24,6 +25,7 @@ cdef void drain_tell(engine_t* e, conn_t* c) noexcept nogil:
         conn_doom(e, c, CLOSE_GOING_AWAY)
     else:
         send_goaway(e, c, e.drain_window_ms)
+
 
 @cython.cdivision(True)
 cdef void drain_step(engine_t* e) noexcept nogil:

@@ -1,8 +1,8 @@
 # Engine: the one door between Python and the native shard.
 #
-# Commands and upcalls as docs/internals/engine.md describes them. A handle that is no longer live makes a command return
-# False; nothing here keeps a pointer into Python or gives one away. poll releases the GIL while it works, and no other
-# method may be called meanwhile: the loop that owns the engine is one task of one thread.
+# Commands and upcalls as docs/internals/engine.md describes them. A handle that is no longer live makes a command
+# return False; nothing here keeps a pointer into Python or gives one away. poll releases the GIL while it works, and
+# no other method may be called meanwhile: the loop that owns the engine is one task of one thread.
 
 @cython.final
 cdef class Engine:
@@ -196,7 +196,9 @@ cdef class Engine:
         out["routed_pos"] = e.routed_pos
         return out
 
-    def ledger(self, uint64_t cid, uint64_t seq, user: int | None = None) -> tuple[list[tuple[int, int, str, int, int]], bool]:
+    def ledger(
+        self, uint64_t cid, uint64_t seq, user: int | None = None
+    ) -> tuple[list[tuple[int, int, str, int, int]], bool]:
         """What this shard did with an event: (wall_ms, monotonic_us, hop, user, count), oldest first, and aged_out.
 
         user 0 in an entry: it speaks for all recipients. aged_out: older entries have been overwritten since the
@@ -249,7 +251,7 @@ cdef class Engine:
         return 0
 
     def terms(self, uint64_t handle) -> tuple[int, int, int, int, int] | None:
-        """(features, frame_bytes_max, window_frames, window_bytes, heartbeat_ms) agreed by HELLO; None: no HELLO yet."""
+        """(features, frame_bytes_max, window_frames, window_bytes, heartbeat_ms) as agreed; None before HELLO."""
         cdef conn_t* c = self._conn(handle)
         if c == NULL or c.state < CONN_GREETED:
             return None
@@ -393,7 +395,7 @@ cdef class Engine:
         return taken
 
     def take(self, uint64_t handle, size_t limit=65536) -> bytes:
-        """Up to limit bytes to send; empty when there are none. Works until end(), also after the session was closed."""
+        """Up to limit bytes to send; empty when there are none. Works until end(), closed session or not."""
         self._open()
         cdef conn_t* c = slab_find(&self._e.slab, handle)
         cdef bytes out

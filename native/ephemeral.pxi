@@ -1,9 +1,10 @@
 # Ephemeral frames: from socket to socket, and from shard to shard.
 #
-# Typing, presence, signalling and telemetry are never stored and may be lost, so they take the shortest way there is: the
-# frame is rewritten once with its sender filled in, referenced by every local follower, and copied into the ring of every
-# shard that has others. Under pressure they go first: a newer value replaces a queued one of the same sender, then
-# frames to a queue beyond queue_ephemeral_bytes are dropped. A full ring to a peer drops too. All of it is counted.
+# Typing, presence, signalling and telemetry are never stored and may be lost, so they take the shortest way there is:
+# the frame is rewritten once with its sender filled in, referenced by every local follower, and copied into the ring
+# of every shard that has others. Under pressure they go first: a newer value replaces a queued one of the same sender,
+# then frames to a queue beyond queue_ephemeral_bytes are dropped. A full ring to a peer drops too. All of it is
+# counted.
 
 cdef enum:
     EPHEMERAL_KINDS = (1 << EPHEMERAL_TYPING) | (1 << EPHEMERAL_SIGNAL) | (1 << EPHEMERAL_TELEMETRY) \

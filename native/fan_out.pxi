@@ -1,9 +1,9 @@
 # Fan-out: a committed event on its way to the local recipients.
 #
-# The hub wrote one record for this shard: the encoded DELIVER and the handles of those who get it. The bytes are copied
-# once; every queue gets a reference. The loop touches one record per recipient, and those lie anywhere in memory, so the
-# ones ahead are prefetched. A client that cannot receive a frame of this size gets a stub (identity and length
-# without payload), which is encoded once, when the first such client is met.
+# The hub wrote one record for this shard: the encoded DELIVER and the handles of those who get it. The bytes are
+# copied once; every queue gets a reference. The loop touches one record per recipient, and those lie anywhere in
+# memory, so the ones ahead are prefetched. A client that cannot receive a frame of this size gets a stub (identity and
+# length without payload), which is encoded once, when the first such client is met.
 
 cdef enum:
     FAN_OUT_PREFETCH = 6

@@ -1,10 +1,10 @@
 # Gate: head_pushed per active conversation.
 #
-# Every reader must see a conversation in seq order and nothing twice, whatever restarts and replays happen behind it. The
-# journal position already rises along a link; this is the second lock, and the one that will order what several hubs
-# commit. A record at or below the head that was pushed is dropped. One that skips is pushed: with one hub a gap means
-# that nobody on this shard was entitled to what lies in between.
-# Eight-way sets without chains: a conversation that is evicted and comes back is let through, as the position decides then.
+# Every reader must see a conversation in seq order and nothing twice, whatever restarts and replays happen behind it.
+# The journal position already rises along a link; this is the second lock, and the one that will order what several
+# hubs commit. A record at or below the head that was pushed is dropped. One that skips is pushed: with one hub a gap
+# means that nobody on this shard was entitled to what lies in between. Eight-way sets without chains: a conversation
+# that is evicted and comes back is let through, as the position decides then.
 
 cdef enum:
     GATE_WAYS = 8

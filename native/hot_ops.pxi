@@ -1,8 +1,8 @@
 # Hot ops: SEND, SKIP, ACK, READ, and the small ones.
 #
-# A shard checks what needs no state of others (layout, sizes, kind, UTF-8, rates, its own order gate) and passes the body
-# on as it came; membership, idempotency and order are the hub's. A value that this protocol version never allows is a
-# broken client and closes; a value that is merely not acceptable gets a NAK and the connection stays.
+# A shard checks what needs no state of others (layout, sizes, kind, UTF-8, rates, its own order gate) and passes the
+# body on as it came; membership, idempotency and order are the hub's. A value that this protocol version never allows
+# is a broken client and closes; a value that is merely not acceptable gets a NAK and the connection stays.
 
 cdef void on_ping(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept nogil:
     if rd_left(cur) > LIMIT_PING_ECHO_BYTES_MAX:

@@ -1,11 +1,11 @@
 # In-flight table: SENDs and SKIPs that have no answer yet.
 #
-# "No answer" must mean "unknown" to a client as rarely as possible, so what was handed to a hub that died is kept with its
-# bytes and replayed to the next one, in the original order; the hub's idempotency makes that harmless. One chain in order
-# of arrival runs through all entries; those behind `first_waiting` were never handed to any hub (no room, no hub) and may
-# still be refused. A token names an entry and its generation: the answer to an entry that is gone is dropped.
-# When a connection ends, its entries go with it: nobody is left to answer, and the client's retry carries the same cseq.
-# Full table: NAK BUSY. Price: the bytes of every unanswered SEND, up to pending_bytes_max.
+# "No answer" must mean "unknown" to a client as rarely as possible, so what was handed to a hub that died is kept with
+# its bytes and replayed to the next one, in the original order; the hub's idempotency makes that harmless. One chain
+# in order of arrival runs through all entries; those behind `first_waiting` were never handed to any hub (no room, no
+# hub) and may still be refused. A token names an entry and its generation: the answer to an entry that is gone is
+# dropped. When a connection ends, its entries go with it: nobody is left to answer, and the client's retry carries the
+# same cseq. Full table: NAK BUSY. Price: the bytes of every unanswered SEND, up to pending_bytes_max.
 
 cdef enum:
     INFLIGHT_NONE = 0xFFFFFFFF

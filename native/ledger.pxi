@@ -1,8 +1,8 @@
 # Ledger: what this shard did with an event, for `chatd why`.
 #
-# A question about one message comes minutes after it, about one of millions: so every hop is written down, in a ring of
-# fixed size that overwrites the oldest, and a question scans it. Writing is a store into memory that is walked in order;
-# nothing is indexed. Events with few recipients get an entry per recipient and hop, larger ones one per event.
+# A question about one message comes minutes after it, about one of millions: so every hop is written down, in a ring
+# of fixed size that overwrites the oldest, and a question scans it. Writing is a store into memory that is walked in
+# order; nothing is indexed. Events with few recipients get an entry per recipient and hop, larger ones one per event.
 # Price: a busy shard remembers seconds, and `aged_out` says so.
 
 cdef enum ledger_hop:

@@ -1,8 +1,8 @@
 # Map from a 64-bit key to a 32-bit index.
 #
 # Open addressing with linear probing: one cache line answers most look-ups, and a removal moves the followers back
-# instead of leaving a mark, so a map that lives for months does not silt up. Key 0 marks an empty place; callers have no
-# such key. It grows by doubling at three quarters, from the pool; a put that finds no memory says so.
+# instead of leaving a mark, so a map that lives for months does not silt up. Key 0 marks an empty place; callers have
+# no such key. It grows by doubling at three quarters, from the pool; a put that finds no memory says so.
 
 cdef enum:
     MAP_NONE = 0xFFFFFFFF

@@ -1,10 +1,10 @@
 # Order after a refusal: what this shard refused for now must not be overtaken.
 #
 # The contract (docs/contract.md, 5 iii): after a retryable NAK of cseq k, later SENDs of the connection to that
-# conversation get OUT_OF_ORDER until k is retried or skipped. OUT_OF_ORDER is itself such a NAK, so every refused cseq is
-# remembered and a SEND passes only if none below it is open in its conversation. The hub keeps the same gate for what it
-# refuses; this one is for what never reached it (RATE_LIMITED, BUSY, UNAVAILABLE). The list exists only while something
-# is open, and a client that keeps refused_sends_max of them open is closed: its outbox starts over in order.
+# conversation get OUT_OF_ORDER until k is retried or skipped. OUT_OF_ORDER is itself such a NAK, so every refused cseq
+# is remembered and a SEND passes only if none below it is open in its conversation. The hub keeps the same gate for
+# what it refuses; this one is for what never reached it (RATE_LIMITED, BUSY, UNAVAILABLE). The list exists only while
+# something is open, and a client that keeps refused_sends_max of them open is closed: its outbox starts over in order.
 
 cdef enum:
     REFUSED_ROOM_MIN = 8

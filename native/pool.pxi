@@ -1,11 +1,11 @@
 # Pool: where every block of the engine comes from.
 #
 # A frame lives for microseconds and there are a million of them a second, so malloc and free would be the hot path.
-# Blocks are powers of two from 32 bytes; a freed block goes onto the list of its class, the next one of that class comes
-# from there. Everything handed out is counted: used_bytes has a bound, and what would pass it is refused with NULL, as
-# is what malloc refuses. The caller then closes one connection or refuses one frame, never the process.
-# Price: up to half of a block is lost to rounding, and each class keeps up to POOL_CACHED_BYTES_MAX that are not in use.
-# Debug builds keep nothing, so that sanitizers see every free.
+# Blocks are powers of two from 32 bytes; a freed block goes onto the list of its class, the next one of that class
+# comes from there. Everything handed out is counted: used_bytes has a bound, and what would pass it is refused with
+# NULL, as is what malloc refuses. The caller then closes one connection or refuses one frame, never the process.
+# Price: up to half of a block is lost to rounding, and each class keeps up to POOL_CACHED_BYTES_MAX that are not in
+# use. Debug builds keep nothing, so that sanitizers see every free.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdlib cimport calloc

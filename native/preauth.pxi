@@ -1,9 +1,9 @@
 # Before login: what a stranger may cost us.
 #
-# A connection without login gets a small record of its own, a few bytes and a few seconds. All of them stand in a list by
-# age; when there are too many, the oldest goes, because a real client logs in at once and an attacker's sockets grow old.
-# Frames are small and few (preauth_frame_bytes_max, preauth_bytes_max), only HELLO, AUTH, RESUME, PING, PONG and BYE are
-# understood, and what is malformed gets no answer at all.
+# A connection without login gets a small record of its own, a few bytes and a few seconds. All of them stand in a list
+# by age; when there are too many, the oldest goes, because a real client logs in at once and an attacker's sockets
+# grow old. Frames are small and few (preauth_frame_bytes_max, preauth_bytes_max), only HELLO, AUTH, RESUME, PING, PONG
+# and BYE are understood, and what is malformed gets no answer at all.
 
 cdef extern from "<sys/random.h>" nogil:
     ssize_t getrandom(void* p, size_t n, unsigned int flags) noexcept
@@ -149,6 +149,7 @@ cdef void on_hello(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept n
             return
         c.preauth.has_nonce = 1
         send_challenge(e, c)
+
 
 @cython.cdivision(True)
 cdef uint64_t random_below(engine_t* e, uint64_t bound) noexcept nogil:

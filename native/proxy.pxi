@@ -1,7 +1,7 @@
 # PROXY protocol version 2: the address of the client behind a balancer.
 #
-# Specification: haproxy.org, proxy-protocol.txt, section 2.2. Only listeners that say so expect it, and then it must come
-# first: a balancer that forgets it would hide every client behind its own address. A connection of the balancer
+# Specification: haproxy.org, proxy-protocol.txt, section 2.2. Only listeners that say so expect it, and then it must
+# come first: a balancer that forgets it would hide every client behind its own address. A connection of the balancer
 # itself (command LOCAL) keeps the socket's address. Type-length-value extras are skipped.
 
 cdef enum:

@@ -1,11 +1,11 @@
 # Output queue: what waits for a slow socket.
 #
-# A queue is a ring of references to shared frames, allocated when the first one comes and given back when the last one is
-# written: an idle connection has none. Whoever queues marks the connection dirty; it is flushed once at the end of the
-# tick, so that a burst of frames leaves in one write. Frames are small and an iovec entry costs the kernel more than
-# copying 100 bytes, so a flush gathers them into one buffer that every connection shares and that stays in the cache.
-# EPOLLOUT is armed only after a short write. Bounds: queue_soft_bytes makes pushes lag (window.pxi), queue_hard_bytes
-# closes with SLOW, and so does stall_ms without a byte of progress.
+# A queue is a ring of references to shared frames, allocated when the first one comes and given back when the last one
+# is written: an idle connection has none. Whoever queues marks the connection dirty; it is flushed once at the end of
+# the tick, so that a burst of frames leaves in one write. Frames are small and an iovec entry costs the kernel more
+# than copying 100 bytes, so a flush gathers them into one buffer that every connection shares and that stays in the
+# cache. EPOLLOUT is armed only after a short write. Bounds: queue_soft_bytes makes pushes lag (window.pxi),
+# queue_hard_bytes closes with SLOW, and so does stall_ms without a byte of progress.
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t socket_send "send"(int fd, const void* p, size_t n, int flags) noexcept

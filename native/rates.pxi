@@ -1,9 +1,9 @@
 # Rates: token buckets of connections, addresses and listeners.
 #
-# A bucket is one number, the theoretical arrival time of the generic cell rate algorithm (ITU-T I.371): each unit moves it
-# on by 1/rate, and it may run ahead of the clock by the burst. No refilling, no timer, 8 bytes.
-# Addresses are keyed by IPv4 address or IPv6 /64. The table is bounded; entries that hold nothing any more are swept
-# when it is full. If it is full of busy ones the newcomer is counted by nobody but the listener's own bucket.
+# A bucket is one number, the theoretical arrival time of the generic cell rate algorithm (ITU-T I.371): each unit
+# moves it on by 1/rate, and it may run ahead of the clock by the burst. No refilling, no timer, 8 bytes. Addresses are
+# keyed by IPv4 address or IPv6 /64. The table is bounded; entries that hold nothing any more are swept when it is
+# full. If it is full of busy ones the newcomer is counted by nobody but the listener's own bucket.
 
 cdef enum:
     ADDRESSES_MAX = 65536
@@ -22,7 +22,8 @@ cdef struct addresses_t:
     map64_t by_key
 
 
-# Charge `units` at `per_s`, at most `burst` in a row. 0: granted. Otherwise nothing is charged, and the nanoseconds to wait.
+# Charge `units` at `per_s`, at most `burst` in a row. 0: granted. Otherwise nothing is charged, and the nanoseconds to
+# wait.
 @cython.cdivision(True)
 cdef inline uint64_t rate_charge(uint64_t* tat_ns, uint64_t now_ns, uint64_t units, uint64_t per_s,
                                  uint64_t burst) noexcept nogil:

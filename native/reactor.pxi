@@ -1,12 +1,13 @@
 # Reactor: one tick from sockets and links to sockets and links.
 #
-#   events -> frames -> tables -> hub and peer rings written -> hub and peer rings read -> deadlines -> flush -> teardown
+#   events -> frames -> tables -> rings written -> rings read -> deadlines -> flush -> teardown
 #
-# One epoll set holds the clients' sockets, the listeners, the eventfds of the rings and one eventfd of our own, which commands
-# from Python write when the loop may be asleep. Its descriptor is what trio waits for. Level-triggered, one read of
-# read_budget_bytes per connection and tick, so nobody can keep the others waiting. A tick that found work is followed by
-# another one without waiting until the budget is used up: when traffic flows, no wake-up has to be paid for.
-# Before poll returns, every ring is told that its reader sleeps; what came in between makes the descriptor readable.
+# One epoll set holds the clients' sockets, the listeners, the eventfds of the rings and one eventfd of our own, which
+# commands from Python write when the loop may be asleep. Its descriptor is what trio waits for. Level-triggered, one
+# read of read_budget_bytes per connection and tick, so nobody can keep the others waiting. A tick that found work is
+# followed by another one without waiting until the budget is used up: when traffic flows, no wake-up has to be paid
+# for. Before poll returns, every ring is told that its reader sleeps; what came in between makes the descriptor
+# readable.
 
 cdef extern from "<sys/socket.h>" nogil:
     ssize_t socket_recv "recv"(int fd, void* p, size_t n, int flags) noexcept
@@ -210,8 +211,8 @@ cdef void engine_kick(engine_t* e) noexcept nogil:
 
 # -- pressure ----------------------------------------------------------------------------------------------------------
 
-# All queues together hold too much: at 90 % the largest one lags, at 100 % it is closed. (At 80 % typing is dropped where it
-# comes in.) Looking for the largest costs a walk over the slab, once per tick and only then.
+# All queues together hold too much: at 90 % the largest one lags, at 100 % it is closed. (At 80 % typing is dropped
+# where it comes in.) Looking for the largest costs a walk over the slab, once per tick and only then.
 cdef void pressure_relieve(engine_t* e) noexcept nogil:
     cdef uint32_t slot
     cdef conn_t* c

@@ -1,9 +1,9 @@
 # Positions: delivered and read, coalesced on their way to the hub.
 #
-# An ACK of 32 DELIVERs says 32 times "delivered", and the last one of each conversation is all that counts: positions are
-# cumulative. They are merged per (user, conversation) here and handed over every position_interval_ms, which keeps the
-# promise "durable within a second". Full table, full ring: they wait; what finds no place any more is forgotten and
-# counted, and the client's next ACK or READ says it again.
+# An ACK of 32 DELIVERs says 32 times "delivered", and the last one of each conversation is all that counts: positions
+# are cumulative. They are merged per (user, conversation) here and handed over every position_interval_ms, which keeps
+# the promise "durable within a second". Full table, full ring: they wait; what finds no place any more is forgotten
+# and counted, and the client's next ACK or READ says it again.
 
 cdef struct position_t:
     uint64_t user
@@ -66,7 +66,7 @@ cdef void positions_pump(engine_t* e, ring_t* ring) noexcept nogil:
     cdef positions_t* positions = &e.positions
     cdef link_position record
     cdef uint8_t* at
-    cdef uint32_t done = 0, index
+    cdef uint32_t done = 0, index, at_slot
     if positions.due_ms == 0 or e.now_ms < positions.due_ms:
         return
     memset(&record, 0, sizeof(record))
@@ -91,7 +91,8 @@ cdef void positions_pump(engine_t* e, ring_t* ring) noexcept nogil:
         memmove(positions.entries, positions.entries + done, positions.count * sizeof(position_t))
     memset(positions.index, 0, 2 * <size_t>positions.room * sizeof(uint32_t))
     for index in range(positions.count):
-        positions.index[position_slot(positions, positions.entries[index].user, positions.entries[index].cid)] = index + 1
+        at_slot = position_slot(positions, positions.entries[index].user, positions.entries[index].cid)
+        positions.index[at_slot] = index + 1
     positions.due_ms = e.now_ms + 10 if positions.count else 0
 
 cdef void positions_dispose(positions_t* positions) noexcept nogil:

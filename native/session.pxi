@@ -1,9 +1,10 @@
 # Session: bytes become frames, frames become calls, by one table.
 #
-# `wire_ops` (generated from the schema) says who may send an op, in which state, with which flags; `op_handlers` says what
-# happens then. Nothing else decides what is legal, so socket, second door and every state see the same rules. Frames are
-# handled in place, in the scratch window they were read into; only a frame that is not complete yet is copied
-# (parked), and the bytes behind a throttle. A parked buffer grows with received bytes, never with a declared length.
+# `wire_ops` (generated from the schema) says who may send an op, in which state, with which flags; `op_handlers` says
+# what happens then. Nothing else decides what is legal, so socket, second door and every state see the same rules.
+# Frames are handled in place, in the scratch window they were read into; only a frame that is not complete yet is
+# copied (parked), and the bytes behind a throttle. A parked buffer grows with received bytes, never with a declared
+# length.
 
 ctypedef void (*op_handler_t)(engine_t* e, conn_t* c, uint8_t flags, cur_t* body) noexcept nogil
 
@@ -48,7 +49,8 @@ cdef void frame_unknown(engine_t* e, conn_t* c, uint8_t op) noexcept nogil:
     if conn_is_before_login(c):
         conn_doom(e, c, CLOSE_UNSUPPORTED)
 
-cdef void frame_dispatch(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const uint8_t* body, size_t n) noexcept nogil:
+cdef void frame_dispatch(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const uint8_t* body,
+                         size_t n) noexcept nogil:
     cdef const wire_op_rule* rule = &wire_ops[op]
     cdef cur_t cur
     e.count[COUNT_FRAMES_IN] += 1

@@ -62,7 +62,7 @@ cdef struct engine_t:
     # Lists that one tick builds and empties.
     slot_list_t dirty               # something to flush
     slot_list_t doomed              # to be torn down
-    slot_list_t gone                # slots to free; descriptors are closed already, events of this tick may still name them
+    slot_list_t gone                # to be freed; events of this tick may still name them
     slot_list_t due                 # LOGIN or CLOSED records wait for room in the ring; survives ticks
     # Output of all connections.
     uint64_t queued_bytes           # of all frames alive; invariant: 0 when all queues are empty

@@ -1,11 +1,11 @@
 # Slab: one record per connection, and nothing else for an idle one.
 #
-# An idle, authenticated, subscribed connection costs its record here (conn_t), a subscription entry and no buffer: every
-# extra (output queue, unacknowledged ring, parked bytes, outstanding calls, LAG list) is a pointer that is NULL most of
-# the time. Records come in chunks that never move, so a conn_t* is good until its slot is freed, which happens only
-# between ticks. A slot is named outside by its handle, slot | generation << 32; freeing it counts the generation up, so
-# that a late answer, a late command and a stale epoll event are recognised by one comparison.
-# Price: chunks are never given back; 100,000 connections that once were keep their 30 MB.
+# An idle, authenticated, subscribed connection costs its record here (conn_t), a subscription entry and no buffer:
+# every extra (output queue, unacknowledged ring, parked bytes, outstanding calls, LAG list) is a pointer that is NULL
+# most of the time. Records come in chunks that never move, so a conn_t* is good until its slot is freed, which happens
+# only between ticks. A slot is named outside by its handle, slot | generation << 32; freeing it counts the generation
+# up, so that a late answer, a late command and a stale epoll event are recognised by one comparison. Price: chunks are
+# never given back; 100,000 connections that once were keep their 30 MB.
 
 cdef enum:
     SLAB_CHUNK_BITS = 8             # 256 records per chunk

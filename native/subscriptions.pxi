@@ -2,9 +2,9 @@
 #
 # Fan-out walks one dense array of (slot, topics) per conversation; a removal moves the last entry into the hole. The
 # entry of a connection knows its place in that array, so that a close costs its own subscriptions only. "May this
-# connection send to cid?" is the same question as "is it subscribed?", asked for every EPHEMERAL: the connection remembers
-# the entry that it used last, and a hash over (cid, slot) answers the rest.
-# Nothing here looks at membership: the hub grants (LINK_H_GRANT) and takes back.
+# connection send to cid?" is the same question as "is it subscribed?", asked for every EPHEMERAL: the connection
+# remembers the entry that it used last, and a hash over (cid, slot) answers the rest. Nothing here looks at
+# membership: the hub grants (LINK_H_GRANT) and takes back.
 
 cdef enum:
     FOLLOWERS_ROOM_MIN = 4

@@ -1,8 +1,8 @@
 # Upcalls: what needs Python, collected natively and converted as one batch.
 #
-# The native part of poll runs without the GIL, so it writes down what it has to say: a kind, a handle, a few numbers and
-# a copy of the bytes. Engine.poll turns the list into tuples when it is back. The list is bounded by upcalls_max: when it
-# is full, sockets and links are simply not read until the next poll, which is backpressure and not loss.
+# The native part of poll runs without the GIL, so it writes down what it has to say: a kind, a handle, a few numbers
+# and a copy of the bytes. Engine.poll turns the list into tuples when it is back. The list is bounded by upcalls_max:
+# when it is full, sockets and links are simply not read until the next poll, which is backpressure and not loss.
 
 cdef enum upcall_kind:
     UPCALL_AUTH = 0

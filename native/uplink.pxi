@@ -1,10 +1,11 @@
 # Uplink: this shard's end of the link to the hub.
 #
-# A link is never reset, only replaced. On a fresh one the shard says what it has routed (RECEIVED), re-attaches every live
-# session, says READY, and then hands over what has no answer yet, in the original order; only then does it take part
-# in normal traffic. A hundred thousand sessions do not fit into the ring at once, so this is a state machine that goes on
-# whenever there is room. Whatever waits for room (LOGIN, CLOSED, SENDs, positions) is written by uplink_pump, once per tick.
-# What the hub writes is checked like anything else that another process wrote; a contradiction drops the link.
+# A link is never reset, only replaced. On a fresh one the shard says what it has routed (RECEIVED), re-attaches every
+# live session, says READY, and then hands over what has no answer yet, in the original order; only then does it take
+# part in normal traffic. A hundred thousand sessions do not fit into the ring at once, so this is a state machine that
+# goes on whenever there is room. Whatever waits for room (LOGIN, CLOSED, SENDs, positions) is written by uplink_pump,
+# once per tick. What the hub writes is checked like anything else that another process wrote; a contradiction drops
+# the link.
 
 cdef enum uplink_stage:
     UPLINK_NONE = 0
@@ -79,8 +80,8 @@ cdef bint uplink_write_closed(engine_t* e, conn_t* c) noexcept nogil:
 cdef inline bint uplink_is_owed(const conn_t* c) noexcept nogil:
     return c.flags & CONN_CLOSED_DUE != 0 or (c.flags & CONN_LOGIN_DUE != 0 and c.state == CONN_REGISTERING)
 
-# Write what the listed connections owe, as far as the ring takes it. Those that owe nothing leave the list, with or without
-# a hub; a slot that only waited for this is freed.
+# Write what the listed connections owe, as far as the ring takes it. Those that owe nothing leave the list, with or
+# without a hub; a slot that only waited for this is freed.
 cdef void uplink_pump_due(engine_t* e) noexcept nogil:
     cdef uint32_t index, kept = 0
     cdef conn_t* c
@@ -278,7 +279,9 @@ cdef bint on_receipts(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
     cdef const link_receipts* record = <const link_receipts*>p
     cdef topic_set_t* topic_set
     cdef frame_t* frame
-    if n < sizeof(link_receipts) or frame_at(p + sizeof(link_receipts), n - sizeof(link_receipts)) != record.frame_bytes:
+    if n < sizeof(link_receipts):
+        return False
+    if frame_at(p + sizeof(link_receipts), n - sizeof(link_receipts)) != record.frame_bytes:
         return False
     topic_set = topic_set_find(&e.subscriptions, record.cid)
     if topic_set == NULL or topic_set.count == 0:

@@ -1,9 +1,9 @@
 # Timing wheel: every deadline of every connection, in constant time.
 #
-# A connection has one timer. It is not moved when something happens: reading a frame only writes down the time, and when
-# the timer fires, deadlines.pxi works out what is due and when to look again. So a heartbeat costs one firing per interval
-# and nothing per frame. Four wheels of 64 buckets with ticks of 8 ms, 512 ms, 33 s and 35 min; a bitmap per wheel
-# finds the next occupied bucket without walking the empty ones. A timer fires up to one tick late, never early.
+# A connection has one timer. It is not moved when something happens: reading a frame only writes down the time, and
+# when the timer fires, deadlines.pxi works out what is due and when to look again. So a heartbeat costs one firing per
+# interval and nothing per frame. Four wheels of 64 buckets with ticks of 8 ms, 512 ms, 33 s and 35 min; a bitmap per
+# wheel finds the next occupied bucket without walking the empty ones. A timer fires up to one tick late, never early.
 # Price: deadlines beyond the last wheel (37 hours) fire early and are armed again.
 
 cdef enum:
@@ -16,7 +16,10 @@ cdef enum:
 cdef extern from * nogil:
     """
     static inline int engine_lowest_bit(uint64_t word) { return __builtin_ctzll(word); }
-    static inline uint64_t chatd_rotate_right(uint64_t word, int n) { return n ? (word >> n) | (word << (64 - n)) : word; }
+    static inline uint64_t chatd_rotate_right(uint64_t word, int n)
+    {
+        return n ? (word >> n) | (word << (64 - n)) : word;
+    }
     """
     int engine_lowest_bit(uint64_t word) noexcept
     uint64_t chatd_rotate_right(uint64_t word, int n) noexcept
@@ -79,7 +82,8 @@ cdef inline void wheel_arm(slab_t* slab, wheel_t* w, conn_t* c, uint64_t deadlin
     wheel_unlink(slab, w, c)
     wheel_link(slab, w, c, deadline_ms if deadline_ms else 1)
 
-# The tick at which the next occupied bucket fires or cascades; no later one can matter before it. 0: the wheel is empty.
+# The tick at which the next occupied bucket fires or cascades; no later one can matter before it. 0: the wheel is
+# empty.
 cdef uint64_t wheel_next_tick(const wheel_t* w) noexcept nogil:
     cdef uint64_t best = 0, position, at
     cdef int level, ahead

@@ -1,7 +1,7 @@
 # Window and LAG: how many DELIVERs a client may leave unacknowledged, and what happens to the rest.
 #
-# The client acknowledges by count, in the order in which we sent; the ring of (cid, seq) says what a count means. When the
-# window or the soft limit of the queue is exhausted, the connection is LAGGING: further pushes are not queued but
+# The client acknowledges by count, in the order in which we sent; the ring of (cid, seq) says what a count means. When
+# the window or the soft limit of the queue is exhausted, the connection is LAGGING: further pushes are not queued but
 # noted (first and last seq per conversation), which bounds the memory that a stuck reader pins whatever is sent to it.
 # When it has drained, LAG names what was left out and pushing goes on; the store still has all of it. Beyond
 # LAG_ENTRIES conversations LAG(0) sends the client to SYNC. Never a silent drop, never a push behind a gap.

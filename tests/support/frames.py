@@ -1,4 +1,4 @@
-"""Frames written and read by hand, so that tests of the engine do not depend on the codec they might be compared with."""
+"""Frames written and read by hand, so that tests of the engine do not depend on the codec it is compared with."""
 
 import struct
 from dataclasses import dataclass
@@ -52,11 +52,13 @@ def frame(op: int, body: bytes = b"", flags: int = 0) -> bytes:
     return struct.pack(">HBB", len(body), op, flags) + body
 
 
-def split(data: bytes) -> list[Frame]:
-    """Complete frames; the bytes must end with one."""
+def split(data: bytes, *, cut: bool = False) -> list[Frame]:
+    """Complete frames; the bytes must end with one unless `cut`."""
     frames, at = [], 0
     while at < len(data):
-        length, op, flags = struct.unpack_from(">HBB", data, at)
+        length, op, flags = struct.unpack_from(">HBB", data.ljust(at + 4, b"\0"), at)
+        if cut and at + 4 + length > len(data):
+            break
         assert at + 4 + length <= len(data), "cut frame"
         frames.append(Frame(op, flags, data[at + 4 : at + 4 + length]))
         at += 4 + length

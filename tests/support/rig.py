@@ -2,13 +2,13 @@
 
 import contextlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from chatd.engine.native import Engine
 from chatd.engine.settings import EngineSettings
 from support import frames
-from support.ring_hub import RingHub
 from support.frames import Frame
+from support.ring_hub import RingHub
 
 MANUAL = EngineSettings(manual_clock=1, random_seed=1, connections_max=4096)
 LIFTED = replace(MANUAL.lifted(), queue_ephemeral_bytes=MANUAL.queue_hard_bytes)
@@ -72,7 +72,7 @@ class Rig:
         self.hub.to_shard.close()
         self.hub.to_hub.close()
 
-    def __enter__(self) -> "Rig":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *args: object) -> None:

@@ -1,5 +1,6 @@
 """Framing, states and rules of a connection, through the second door."""
 
+import contextlib
 import random
 
 import pytest
@@ -267,7 +268,7 @@ def test_token_expiry_is_announced_and_reauth_extends() -> None:
         rig.advance(31_000)
         assert [(frame.op, code_of(frame)) for frame in client.take()] == [(frames.ERROR, 201)]
         client.feed(frames.frame(frames.REAUTH, bytes([1, 0]) + frames.prefixed(b"new")))
-        assert last(rig, "reauth") == ("reauth", client.handle, 1, "", b"new")
+        assert last(rig, "reauth")[:5] == ("reauth", client.handle, 1, "", b"new")
         assert rig.engine.reauthenticated(client.handle, start_s + 61, frames.welcome(1, 1, 1))
         rig.advance(29_000)
         assert [frame.op for frame in client.take()] == [frames.WELCOME]
@@ -320,9 +321,12 @@ def test_disposed_engine_says_so() -> None:
 def test_memory_limit_refuses_connections_not_the_process() -> None:
     with Rig(memory_bytes_max=200_000) as rig:
         live = rig.client(1)
-        with pytest.raises(MemoryError):
-            for _ in range(4000):
+        opened = 0
+        with contextlib.suppress(MemoryError):
+            while opened < 4000:
                 Client(rig)
+                opened += 1
+        assert 100 < opened < 4000
         assert rig.counter("pool_bytes") <= 200_000
         rig.advance(5_000)
         live.feed(frames.frame(frames.PING, b"still here", 2))

@@ -1,0 +1,339 @@
+"""The engine on real loopback sockets: accepting, reading, writing, descriptors, addresses."""
+
+import os
+import select
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from support import frames
+from support.ring_hub import RingHub
+
+from chatd.engine.native import Engine
+from chatd.engine.settings import EngineSettings
+
+OPEN = replace(EngineSettings(connections_max=2048, defer_accept_s=0).lifted(), preauth_connections_max=1024)
+
+
+class Shard:
+    """Engine, hub and a listener; `step` runs all of them until a condition holds."""
+
+    def __init__(self, proxy: bool = False, **changes: int) -> None:
+        self.engine = Engine(replace(OPEN, **changes))
+        self.hub = RingHub()
+        self.engine.link_hub(1, self.hub.to_shard, self.hub.to_hub)
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.engine.listen(self.listener.fileno(), proxy)
+        self.address = self.listener.getsockname()
+        self.addresses: list[str] = []
+
+    def step(self) -> None:
+        for upcall in self.engine.poll(500):
+            if upcall[0] == "auth":
+                self.addresses.append(str(upcall[8]))
+                self.engine.register(upcall[1], upcall[3], upcall[3], 0, 0, 0)
+            elif upcall[0] == "registered":
+                self.engine.welcome(upcall[1], frames.welcome(upcall[4], upcall[5], upcall[6]))
+        self.hub.pump()
+
+    def connect(self, data: bytes = b"") -> socket.socket:
+        client = socket.create_connection(self.address)
+        client.settimeout(5)
+        if data:
+            client.sendall(data)
+        return client
+
+    def login(self, user: int) -> socket.socket:
+        client = self.connect(frames.hello() + frames.auth(device=user))
+        assert [frame.op for frame in self.receive(client)] == [frames.WELCOME]
+        return client
+
+    def receive(self, client: socket.socket, count: int = 1) -> list[frames.Frame]:
+        """Frames until there are `count`, or the connection ends."""
+        data = b""
+        deadline = time.monotonic() + 5
+        client.setblocking(False)
+        while time.monotonic() < deadline:
+            self.step()
+            try:
+                chunk = client.recv(1 << 16)
+            except BlockingIOError:
+                continue
+            data += chunk
+            got = frames.split(data, cut=True)
+            if len(got) >= count or not chunk:
+                return got
+        raise AssertionError(f"{count} frames did not come, got {data!r}")
+
+    def until(self, name: str, value: int) -> None:
+        deadline = time.monotonic() + 5
+        while (now := self.engine.counters()[name]) != value:
+            assert time.monotonic() < deadline, f"{name} is {now}, not {value}"
+            self.step()
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self.listener.close()
+
+
+@contextmanager
+def running(proxy: bool = False, **changes: int) -> Iterator[Shard]:
+    shard = Shard(proxy, **changes)
+    try:
+        yield shard
+    finally:
+        shard.close()
+
+
+def test_two_users_talk_over_tcp() -> None:
+    with running() as shard:
+        shard.hub.members[5] = {1, 2}
+        with shard.login(1) as first, shard.login(2) as second:
+            first.sendall(frames.send(1, 5, b"over the wire"))
+            assert shard.receive(second)[0].body.endswith(b"over the wire")
+            assert shard.receive(first)[0].op == frames.SEND_ACK
+            shard.until("sessions", 2)
+        shard.until("sessions", 0)
+        shard.until("connections", 0)
+        assert shard.engine.counters()["closed_peer_closed"] == 2
+        assert {reason for _, reason in shard.hub.closed} == {2}
+
+
+def test_descriptor_becomes_readable_for_every_reason() -> None:
+    with running() as shard:
+        client = shard.login(1)
+
+        def readable() -> bool:
+            return bool(select.select([shard.engine.fileno()], [], [], 1)[0])
+
+        def settle() -> None:
+            while shard.engine.poll(0) or shard.engine.busy():
+                pass
+            assert not select.select([shard.engine.fileno()], [], [], 0)[0]
+
+        settle()
+        client.sendall(frames.frame(frames.PING, b"x", 2))
+        assert readable()
+        settle()
+        shard.hub.rpc(7, b"\x80")
+        assert readable()
+        assert ("rpc", 7, b"\x80") in shard.engine.poll(0)
+        settle()
+        handle = next(iter(shard.hub.sessions))
+        shard.engine.close(handle, 18)
+        assert readable()
+        client.close()
+
+
+def test_lone_ping_wakes_nobody_and_keeps_alive() -> None:
+    with running(heartbeat_ms=300, heartbeat_jitter_percent=0) as shard, shard.login(1) as client:
+        while shard.engine.poll(0) or shard.engine.busy():
+            pass
+        polls = shard.engine.counters()["polls"]
+        start = time.monotonic()
+        for beat in range(1, 6):
+            while (left := start + 0.3 * beat - time.monotonic()) > 0:
+                wait = min(left, max(shard.engine.timeout_ms(), 1) / 1000)
+                assert not select.select([shard.engine.fileno()], [], [], wait)[0]
+                if wait < left:
+                    shard.step()
+            client.sendall(frames.frame(frames.PING))
+        assert shard.engine.counters()["polls"] - polls < 30
+        assert shard.engine.counters()["sessions"] == 1
+        assert shard.engine.counters()["probes"] >= 1
+        shard.until("closed_heartbeat_timeout", 1)
+        assert shard.receive(client)[0].op == frames.BYE
+
+
+def test_end_of_a_frame_shorter_than_a_ping_wakes() -> None:
+    with running() as shard, shard.login(1) as client:
+        data = frames.send(1, 5, bytes(50))
+        client.sendall(data[:-2])
+        for _ in range(20):
+            shard.step()
+        client.sendall(data[-2:])
+        assert shard.receive(client)[0].op == frames.SEND_ACK
+
+
+def test_large_output_is_written_as_the_reader_reads() -> None:
+    with running(queue_soft_bytes=1 << 22, queue_hard_bytes=1 << 23) as shard, shard.login(1) as client:
+        handle = next(iter(shard.hub.sessions))
+        for seq in range(1, 301):
+            shard.hub.committed(5, seq, frames.deliver(5, seq, 9, bytes([seq % 251]) * 3000), [handle])
+            shard.step()
+        got = shard.receive(client, 300)
+        assert [frame.ints(2)[1] for frame in got] == list(range(1, 301))
+        assert all(frame.body[-1] == frame.ints(2)[1] % 251 for frame in got)
+        assert shard.engine.counters()["short_writes"] > 0
+        assert shard.engine.counters()["queued_bytes"] == 0
+
+
+def test_reader_that_stopped_is_closed_and_pins_little() -> None:
+    with running(stall_ms=200, linger_ms=50) as shard, shard.login(1) as client:
+        handle = next(iter(shard.hub.sessions))
+        end = time.monotonic() + 10
+        seq = held_bytes = 0
+        while not shard.engine.counters()["closed_slow"]:
+            assert time.monotonic() < end
+            for _ in range(10):
+                seq += 1
+                shard.hub.committed(5, seq, frames.deliver(5, seq, 9, bytes(1000)), [handle])
+            shard.step()
+            held_bytes = max(held_bytes, shard.engine.counters()["queued_bytes"])
+            time.sleep(0.002)
+        # The soft limit, in blocks of the pool.
+        assert held_bytes < 140_000
+        shard.until("connections", 0)
+        assert shard.engine.counters()["queued_bytes"] == 0
+        client.close()
+
+
+def test_reset_by_the_peer_is_survived() -> None:
+    with running() as shard:
+        client = shard.login(1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        shard.until("closed_peer_reset", 1)
+        shard.until("connections", 0)
+
+
+def test_takeover_kicks_the_old_connection() -> None:
+    with running() as shard, shard.login(1) as old:
+        handle = next(iter(shard.hub.sessions))
+        shard.hub.kick(handle, 5)
+        got = shard.receive(old, 1)
+        assert (got[0].op, got[0].body[:2]) == (frames.BYE, b"\x00\x05")
+        shard.until("closed_taken_over", 1)
+        shard.step()
+        assert shard.hub.closed == [(handle, 5)]
+        with pytest.raises(ConnectionError):
+            for _ in range(100):
+                old.sendall(frames.send(1, 5) * 100)
+                shard.step()
+                time.sleep(0.02)
+        assert shard.hub.sends == []
+
+
+def test_too_many_strangers_push_the_oldest_out() -> None:
+    with running(preauth_connections_max=4) as shard:
+        clients = []
+        for _ in range(6):
+            clients.append(shard.connect())
+            shard.until("accepted", len(clients))
+        shard.until("closed_preauth_evicted", 2)
+        assert shard.engine.counters()["preauth"] == 4
+        for client in clients[:2]:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        for client in clients:
+            client.close()
+
+
+def test_one_address_cannot_take_all() -> None:
+    with running(loopback_unlimited=0, connections_per_address_max=3) as shard:
+        clients = [shard.connect() for _ in range(5)]
+        shard.until("accept_shed", 2)
+        assert shard.engine.counters()["accepted"] == 3
+        for client in clients:
+            client.close()
+        shard.until("connections", 0)
+        with shard.connect():
+            shard.until("accepted", 4)
+
+
+def test_connects_of_one_address_have_a_rate() -> None:
+    with running(loopback_unlimited=0, accepts_per_address_per_s=1, accepts_per_address_burst=2) as shard:
+        clients = [shard.connect() for _ in range(4)]
+        shard.until("accept_shed", 2)
+        for client in clients:
+            client.close()
+
+
+def proxy_header(source: str, command: int = 0x21) -> bytes:
+    body = socket.inet_aton(source) + bytes(4) + struct.pack(">HH", 1234, 443)
+    return b"\r\n\r\n\x00\r\nQUIT\n" + struct.pack(">BBH", command, 0x11, len(body) + 4) + body + b"\x04\x00\x01x"
+
+
+@pytest.mark.parametrize("cut", [0, 5, 14, 20])
+def test_proxy_header_names_the_client(cut: int) -> None:
+    with running(proxy=True) as shard:
+        data = proxy_header("203.0.113.9") + frames.hello() + frames.auth()
+        with shard.connect(data[:cut]) as client:
+            for _ in range(20):
+                shard.step()
+            client.sendall(data[cut:])
+            assert shard.receive(client)[0].op == frames.WELCOME
+            assert shard.addresses == ["203.0.113.9"]
+
+
+def test_balancer_may_check_itself() -> None:
+    with running(proxy=True) as shard:
+        with shard.connect(proxy_header("203.0.113.9", 0x20) + frames.hello() + frames.auth()) as client:
+            assert shard.receive(client)[0].op == frames.WELCOME
+            assert shard.addresses == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    "data", [frames.hello(), b"\r\n\r\n\x00\r\nQUIT\n\x11\x11\x00\x0c", b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\xff\xff"]
+)
+def test_missing_or_broken_proxy_header_is_dropped(data: bytes) -> None:
+    with running(proxy=True) as shard, shard.connect(data):
+        shard.until("closed_proxy_failed", 1)
+
+
+def test_drain_tells_everybody_and_closes() -> None:
+    with running() as shard, shard.login(1) as client:
+        shard.engine.drain(50)
+        got = shard.receive(client, 2)
+        assert [frame.op for frame in got] == [frames.GOAWAY, frames.BYE]
+        shard.until("closed_going_away", 1)
+
+
+def test_listener_can_be_taken_away() -> None:
+    with running() as shard:
+        shard.engine.unlisten(shard.listener.fileno())
+        with shard.connect():
+            for _ in range(20):
+                shard.step()
+            assert shard.engine.counters()["accepted"] == 0
+
+
+EXHAUSTION = """
+import os, resource, sys
+sys.path[:0] = sys.argv[1:]
+from test_engine_sockets import *
+with running(accept_pause_ms=20) as shard:
+    first = shard.login(1)
+    clients = [shard.connect() for _ in range(20)]
+    limit = len(os.listdir("/proc/self/fd")) - 1 + 5
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    shard.until("descriptors_exhausted", 3)
+    assert shard.engine.counters()["accepted"] == 6, shard.engine.counters()["accepted"]
+    first.sendall(frames.send(1, 5))
+    assert shard.receive(first)[0].op == frames.SEND_ACK
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    for client in clients:
+        client.close()
+    shard.until("sessions", 1)
+    with shard.login(2) as late:
+        pass
+print("survived")
+"""
+
+
+def test_running_out_of_descriptors_is_survived() -> None:
+    here = os.path.dirname(__file__)
+    root = os.path.dirname(os.path.dirname(here))
+    done = subprocess.run(
+        [sys.executable, "-c", EXHAUSTION, here, os.path.dirname(here), root],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "survived\n", done.stderr
