@@ -42,6 +42,7 @@ LIFTED = (
     "session.ephemeral_interval_ms=0",
     "hub.pulls_per_s=0",
     "hub.requests_per_s=0",
+    "hub.resolves_per_min=0",
     "auth.user_logins_per_min=1000000",
     "auth.address_logins_per_min=1000000",
     "accept.flap_connects_per_min=10000",

@@ -177,6 +177,10 @@ class Hub(Section):
     """Each direction of a link between two shards; a power of two."""
     group_members_max: Annotated[int, Field(ge=2, le=100_000)] = 500
     """Members of a group."""
+    resolves_per_min: Annotated[int, Field(ge=0, le=1_000_000)] = 5
+    """USER_RESOLVE of one user: names cannot be tried out in bulk. Above it: BUSY. 0: no limit."""
+    resolves_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """How many of them at once."""
     user_devices_max: Annotated[int, Field(ge=1, le=100_000)] = 100
     """Devices that one user may have registered."""
     user_devices_online_max: Annotated[int, Field(ge=1, le=1000)] = 10

@@ -52,7 +52,7 @@ class Calls:
         self._hub = hub
         self._request = request
         self._nursery: trio.Nursery | None = None
-        self._buckets: OrderedDict[tuple[int, bool], tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[tuple[str, int], tuple[float, float]] = OrderedDict()
         self.in_progress = 0
         self.refused_count = 0
 
@@ -77,21 +77,25 @@ class Calls:
         settings = self._hub.settings
         if self.in_progress >= settings.calls_in_progress_max:
             raise CallError(ErrorCode.BUSY, "too many calls in progress; try again later", 500)
-        is_read = call.op in (Op.SYNC, Op.PULL)
-        rate = settings.pulls_per_s if is_read else settings.requests_per_s
-        burst = settings.pulls_burst if is_read else settings.requests_burst
-        if not rate:
+        if call.op in (Op.SYNC, Op.PULL):
+            self.charge("read", call.device, settings.pulls_per_s, settings.pulls_burst)
+        else:
+            self.charge("request", call.device, settings.requests_per_s, settings.requests_burst)
+
+    def charge(self, what: str, whose: int, rate_per_s: float, burst: int) -> None:
+        """Take one from the bucket of a device or user. CallError BUSY when it is empty; a rate of 0 is no limit."""
+        if not rate_per_s:
             return
         now = time.monotonic()
-        tokens, since = self._buckets.pop((call.device, is_read), (float(burst), now))
-        tokens = min(burst, tokens + (now - since) * rate)
+        tokens, since = self._buckets.pop((what, whose), (float(burst), now))
+        tokens = min(burst, tokens + (now - since) * rate_per_s)
         paid = tokens >= 1
-        self._buckets[call.device, is_read] = (tokens - 1 if paid else tokens, now)
+        self._buckets[what, whose] = (tokens - 1 if paid else tokens, now)
         if len(self._buckets) > BUCKETS_MAX:
             self._buckets.popitem(last=False)
         if not paid:
-            wait_ms = int((1 - tokens) / rate * 1000) + 1
-            raise CallError(ErrorCode.BUSY, f"more than {rate:g} calls a second from this device; slow down", wait_ms)
+            wait_ms = int((1 - tokens) / rate_per_s * 1000) + 1
+            raise CallError(ErrorCode.BUSY, f"too many calls ({what}) at once; slow down", wait_ms)
 
     async def _serve(self, call: Call) -> None:
         try:

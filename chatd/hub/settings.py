@@ -22,6 +22,9 @@ class HubSettings:
     requests_per_s: float = 20.0
     """The other calls of one device."""
     requests_burst: int = 40
+    resolves_per_min: float = 5.0
+    """USER_RESOLVE of one user: names cannot be tried out in bulk."""
+    resolves_burst: int = 100
     group_members_max: int = 500
     user_conversations_max: int = 5000
     user_groups_owned_max: int = 100

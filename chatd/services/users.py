@@ -47,6 +47,8 @@ def stage_user(
 
 async def resolve(caller: Caller, names: list[str]) -> Result:
     """USER_RESOLVE"""
+    settings = caller.hub.settings
+    caller.hub.calls.charge("resolve", caller.user, settings.resolves_per_min / 60, settings.resolves_burst)
     found = await caller.hub.lookup(lambda: caller.rows.find_all("user", names, unique=True))
     return {1: [listed(row) for row in found.values()]}
 

@@ -25,7 +25,7 @@ from chatd.storage.sqlite.folder import SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
 from chatd.wire.schema import ErrorCode, Method, Op
 
-UNLIMITED = {"pulls_per_s": 0, "requests_per_s": 0}
+UNLIMITED = {"pulls_per_s": 0, "requests_per_s": 0, "resolves_per_min": 0}
 NO_FLAGS = UserFlag(0)
 WINDOW = (1000, 1 << 20)
 

@@ -182,6 +182,16 @@ async def test_idempotency_key_gives_the_first_result(tmp_path: Path) -> None:
         assert await rig.request(root, Method.ADMIN_API_KEY_CREATE, {0: b"key", 1: root}) == {1: None, 2: key[2]}
 
 
+async def test_names_cannot_be_tried_out_in_bulk(tmp_path: Path) -> None:
+    async with running(tmp_path, resolves_per_min=5, resolves_burst=2) as rig:
+        ann = await rig.user("ann")
+        for _ in range(2):
+            await rig.request(ann, Method.USER_RESOLVE, {1: ["bob"]})
+        with pytest.raises(Refused, match="BUSY") as refused:
+            await rig.request(ann, Method.USER_RESOLVE, {1: ["cyd"]})
+        assert 1000 < refused.value.retry_after_ms <= 12_001
+
+
 async def test_stats_count_what_happened(tmp_path: Path) -> None:
     plain_only()
     async with running(tmp_path) as rig:
