@@ -240,11 +240,11 @@ class Client(Methods):
         self._wake()
 
     def typing(self, cid: int, started: bool = True) -> bool:
-        """Tell followers of the conversation. False: not connected, nothing was said."""
+        """Tell others who follow the conversation; we must follow it, too. False: not connected, nothing was said."""
         return self.ephemeral(cid, EphemeralKind.TYPING, bytes((started,)))
 
     def ephemeral(self, cid: int, kind: int, payload: bytes) -> bool:
-        """Say something that is never stored. False: not connected, nothing was said."""
+        """Say something that is never stored, where we follow. False: not connected, nothing was said."""
         said = self._opened().wishes.ephemeral(cid, int(kind), payload)
         self._wake()
         return said

@@ -13,11 +13,13 @@ from chatd.client.errors import ClientError, NoAnswerError, refused
 from chatd.client.model import Promise, Settings
 from chatd.wire.control import pack, unpack
 from chatd.wire.errors import PeerProtocolError
-from chatd.wire.schema import Method
+from chatd.wire.schema import ErrorCode, Method
 
 IDEMPOTENCY_KEY = 0
 IDEMPOTENCY_KEY_BYTES = 16
 RETRY_MIN_S = 0.1
+# A bug of the server may have been a moment of restart; more often it is there again at once.
+INTERNAL_RETRIES_MAX = 1
 METHOD_NAMES = {method.value: method.name for method in Method}
 # These change nothing: asking twice is harmless without a key.
 READS = {
@@ -45,6 +47,7 @@ class Asked:
     in_flight: bool = False
     retry_at: float = 0.0
     last_refusal: Exception | None = None
+    bugs_met: int = 0
 
 
 class Requests:
@@ -118,7 +121,9 @@ class Requests:
         if asked is None:
             return
         error = refused(code, text, retry_after_ms, what=name_of(asked.method))
-        if retryable:
+        if code == ErrorCode.INTERNAL:
+            asked.bugs_met += 1
+        if retryable and asked.bugs_met <= INTERNAL_RETRIES_MAX:
             asked.in_flight = False
             asked.last_refusal = error
             asked.retry_at = now + max(RETRY_MIN_S, retry_after_ms / 1000)

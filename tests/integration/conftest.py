@@ -1,0 +1,5 @@
+"""The fixtures of chatd.testing, as an application has them."""
+
+from chatd.testing import chatd_server, chatd_server_fresh
+
+__all__ = ["chatd_server", "chatd_server_fresh"]

@@ -1,0 +1,71 @@
+"""The commands as a newcomer types them, with the real server."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from chatd.testing import ChatdServer
+
+
+def chatd(server: ChatdServer, *arguments: str, code: int = 0) -> str:
+    """Run the command as a process of its own; standard output, and standard error when it fails."""
+    environment = {**os.environ, "CHATD_SERVER": server.address, "CHATD_DATA": str(server.data)}
+    done = subprocess.run(
+        [sys.executable, "-m", "chatd", *arguments], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def lines(output: str) -> list[Any]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_two_users_and_a_message(chatd_server: ChatdServer) -> None:
+    chatd(chatd_server, "user", "add", "bob")
+    cid, seq = chatd(chatd_server, "send", "--as", "alice", "--to", "bob", "hi").strip().split(":")
+    tail = ("tail", "--as", "bob", "--idle", "1", "--json")
+    assert [line["text"] for line in lines(chatd(chatd_server, *tail)) if "text" in line] == ["hi"]
+    assert chatd(chatd_server, "send", "--as", "bob", "--group", cid, "and hi to you").startswith(f"{cid}:")
+    chatd(chatd_server, "send", "--as", "alice", "--to", "bob", "bye")
+    assert [line["text"] for line in lines(chatd(chatd_server, *tail)) if "text" in line] == ["and hi to you", "bye"]
+    history = chatd(chatd_server, "history", cid, "--as", "alice")
+    assert re.search(rf"^{cid}:{seq}  .* alice: hi$", history, re.MULTILINE)
+
+
+def test_accounts_are_listed_and_revoked(chatd_server: ChatdServer) -> None:
+    chatd(chatd_server, "user", "add", "carol", "--display", "Carol C.")
+    listed = lines(chatd(chatd_server, "user", "list", "--json"))
+    assert ("carol", "Carol C.") in {(user["name"], user["display_name"]) for user in listed}
+    assert "all tokens, tickets and sessions have ended" in chatd(chatd_server, "user", "revoke", "carol")
+    assert "there is no user 'nobody'" in chatd(chatd_server, "user", "revoke", "nobody", code=1)
+
+
+def test_why_tells_the_way_of_a_message(chatd_server: ChatdServer) -> None:
+    chatd(chatd_server, "user", "add", "dave")
+    place = chatd(chatd_server, "send", "--as", "alice", "--to", "dave", "hi").strip()
+    hops = lines(chatd(chatd_server, "why", place, "--user", "dave", "--json"))
+    assert "stored" in {hop.get("hop") for hop in hops}
+    assert "is not CID:SEQ" in chatd(chatd_server, "why", "nonsense", "--user", "dave", code=2)
+
+
+def test_what_goes_wrong_is_said_with_what_to_do(chatd_server: ChatdServer, tmp_path: Path) -> None:
+    said = chatd(chatd_server, "send", "--as", "alice", "--to", "stranger", "hi", code=1)
+    assert said == "chatd: there is no user 'stranger' on this server: `chatd user add stranger` makes one\n"
+    said = chatd(chatd_server, "tail", "--as", "bob", "--data", str(tmp_path), code=1)
+    assert "jwt.key" in said
+    assert "Traceback" not in said
+    said = chatd(
+        chatd_server, "send", "--as", "a", "--group", "1", "--server", "127.0.0.1:1", "--timeout", "0.5", "x", code=1
+    )
+    assert "is the server running there?" in said
+
+
+def test_check_verifies_the_store_beside_the_running_server(chatd_server: ChatdServer) -> None:
+    assert "the store is sound" in chatd(chatd_server, "check")
+    (report,) = lines(chatd(chatd_server, "check", "--json"))
+    assert report["sound"]
