@@ -18,6 +18,7 @@ from chatd.hub.core import Core
 from chatd.hub.frames import CallError
 from chatd.hub.loading import Loader, Question
 from chatd.hub.memberships import Memberships
+from chatd.hub.reads import not_found
 from chatd.hub.recovery import FreeGate, recover
 from chatd.hub.rows import MissingConversation, MissingRows, Rows
 from chatd.hub.rpc import Rpc, RpcMethod
@@ -73,7 +74,7 @@ class Hub:
             "need_device": lambda device: self._want("device", device),
             "need_read_count": lambda *question: self._want("read_count", question),
             "need_idempotency": lambda device, cseq: self._want(
-                "idempotency", Question(device, cseq, core.committed_pos)
+                "idempotency", Question(device, cseq, core.committed_pos + core.staged_count)
             ),
             "call": self.calls.on_call,
             "rpc": self.rpc.on_rpc,
@@ -109,8 +110,8 @@ class Hub:
                 await self.loader.load("row", missing.names)
             except MissingConversation as missing:
                 await self.loader.load("conversation", [missing.cid])
-                if self.core.conversation(missing.cid) is None and self.rows.find("conversation", missing.cid) is None:
-                    raise CallError(ErrorCode.NOT_FOUND, "no such conversation for you") from None
+                if self.core.conversation(missing.cid) is None and self.rows.is_absent("conversation", missing.cid):
+                    raise not_found() from None
         raise CallError(ErrorCode.BUSY, "what this needs does not stay in memory; try again later", 1000)
 
     def wake(self) -> None:

@@ -108,6 +108,11 @@ class Rows:
             return self._cache[name]
         raise MissingRows([name])
 
+    def is_absent(self, table: str, value: Hashable) -> bool:
+        """It is known that there is no such row."""
+        name = Name(table, value)
+        return name not in self._unfolded and name in self._cache and self._cache[name] is None
+
     def find_all(self, table: str, values: Iterable[Hashable], *, unique: bool = False) -> dict[Any, Any]:
         """Those that exist, by value. MissingRows names all that nobody knows, so that one read brings them."""
         found = {}
