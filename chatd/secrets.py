@@ -110,12 +110,12 @@ def mint(data: Path, user: str, lifetime_s: int = TOKEN_LIFETIME_S) -> str:
 def read_secret(path: Path) -> str:
     """A secret that is long enough and nobody's example. Group and others must not be able to read it."""
     text = _read(path, private=True)
+    if text.lower() in SHIPPED_EXAMPLES:
+        raise ConfigError(f"{path}: this secret is a published example; delete the file and run `chatd init`")
     if len(_bytes_of(text)) < SECRET_BYTES_MIN:
         raise ConfigError(
             f"{path}: the secret has less than {SECRET_BYTES_MIN} bytes; delete the file and `chatd init`"
         )
-    if text.lower() in SHIPPED_EXAMPLES:
-        raise ConfigError(f"{path}: this secret is a published example; delete the file and run `chatd init`")
     return text
 
 

@@ -57,7 +57,7 @@ class Process(Section):
     """Shard processes. 0: one per processor core."""
     inline: bool = False
     """All roles in one process: small boards, tests, debugging."""
-    restart_delay_max_ms: Annotated[int, Field(ge=100, le=60_000)] = 1500
+    restart_delay_max_ms: Annotated[int, Field(ge=100, le=60_000)] = 1000
     """A worker that dies again and again is restarted after at most this long. The first restart is immediate."""
     silence_timeout_ms: Annotated[int, Field(ge=1000, le=60_000)] = 5000
     """A worker that says nothing for so long is taken for hung: stack dump, SIGKILL, restart."""

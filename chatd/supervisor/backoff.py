@@ -4,7 +4,7 @@ from collections import deque
 
 FIRST_DELAY_S = 0.1
 # A worker that lived so long failed for a new reason: it is restarted at once again.
-STABLE_S = 10.0
+STABLE_S = 5.0
 ABORTS_MAX = 3
 ABORT_WINDOW_S = 60.0
 

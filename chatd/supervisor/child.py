@@ -27,6 +27,7 @@ class Child:
         self.spawned_at = self.beat_at = trio.current_time()
         self.ready = trio.Event()
         self.drained = trio.Event()
+        self.hung = False
         try:
             # From this thread, not a helper thread: the worker's parent-death signal is bound to the thread.
             self._process = subprocess.Popen(  # noqa: S603
@@ -66,6 +67,7 @@ class Child:
 
     async def dump_and_kill(self) -> None:
         """For a hung worker: SIGABRT makes faulthandler write all stacks, SIGKILL ends what ignores it (SIGSTOP)."""
+        self.hung = True
         self.kill(signal.SIGABRT)
         await trio.sleep(DUMP_GRACE_S)
         self.kill()

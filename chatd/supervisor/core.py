@@ -118,7 +118,7 @@ class Supervisor:
             self.refused = True
             self._scope.cancel()
             return
-        store_failed = child.role == "hub" and status in (EXIT_STORE_FAILED, -signal.SIGABRT)
+        store_failed = child.role == "hub" and not child.hung and status in (EXIT_STORE_FAILED, -signal.SIGABRT)
         if store_failed and self._aborts.aborted(trio.current_time()) and not self.read_only:
             self.read_only = True
             self._log.error("the store failed three times in a minute: read-only until SIGHUP or restart")

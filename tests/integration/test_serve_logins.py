@@ -191,7 +191,7 @@ def test_guessing_is_limited_from_loopback_too(tmp_path: Path) -> None:
         with connect(server) as connection:
             connection.auth(Credential.GUEST)
             assert connection.expect(Op.ERROR)["code"] == ErrorCode.AUTH_FAILED
-        for number in range(30):
+        for _ in range(30):
             with connect(server) as connection:
                 connection.auth(Credential.JWT, server.token("alice").encode())
                 connection.expect(Op.WELCOME)

@@ -119,6 +119,26 @@ def test_a_hung_worker_is_dumped_and_replaced(tmp_path: Path) -> None:
         assert workers(server.pid)["shard 0"] != shard
 
 
+async def test_three_aborts_of_the_hub_make_it_read_only_until_sighup(server: ChatdServer) -> None:
+    async with server.client("bob") as bob, server.client("alice") as alice:
+        cid = await conversation(alice, bob)
+        await alice.send(cid, "before")
+        for count in range(1, 4):
+            os.kill(workers(server.pid)["hub"], signal.SIGABRT)
+            with trio.fail_after(REPLACED_WITHIN_S):
+                while len(logged(server, "worker replaced")) < count:  # noqa: ASYNC110 a file has no event
+                    await trio.sleep(0.02)
+        assert logged(server, "the store failed three times in a minute: read-only until SIGHUP or restart")
+        with trio.move_on_after(1):
+            await alice.send(cid, "waits")
+            pytest.fail("a send was acknowledged by a read-only hub")
+        page = await bob.history(cid)
+        assert b"before" in [event.payload for event in page.events]
+        assert b"waits" not in [event.payload for event in page.events]
+        os.kill(server.pid, signal.SIGHUP)
+        await receive(bob, b"waits")
+
+
 def test_a_second_server_is_refused_with_the_reason(server: ChatdServer, tmp_path: Path) -> None:
     def refusal(*options: str) -> str:
         command = [sys.executable, "-m", "chatd", "serve", "--log", "json", *options]
