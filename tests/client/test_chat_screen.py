@@ -32,7 +32,7 @@ def people() -> FakeServer:
 
 @asynccontextmanager
 async def screen(network: FakeNetwork) -> AsyncIterator[tuple[ChatApp, Pilot[None]]]:
-    settings = Settings(backoff_base_s=0.01, backoff_max_s=0.05)
+    settings = Settings(backoff_base_s=0.1, backoff_max_s=0.3)
     client = Client(network.address, Credential.jwt("1"), wait_s=0, settings=settings)
     app = ChatApp(client, "alice")
     async with app.run_test(size=(100, 30)) as pilot:

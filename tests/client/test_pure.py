@@ -8,7 +8,7 @@ import sys
 for missing in ("chatd._native", "apsw", "pydantic", "pydantic_settings", "typer", "textual", "jwt", "structlog"):
     sys.modules[missing] = None
 import chatd.client, chatd.client.blocking
-layers = ("chatd.engine", "chatd.hub", "chatd.shard", "chatd.storage", "chatd.config", "chatd.supervisor", "chatd.server")
+layers = ("chatd.engine", "chatd.hub", "chatd.shard", "chatd.storage", "chatd.config", "chatd.supervisor")
 print([name for name in sys.modules if name.startswith(layers)])
 """
 
