@@ -32,6 +32,7 @@ cdef struct settings_t:
     uint64_t frame_ms
     uint64_t frame_bytes_per_s
     uint64_t read_budget_bytes
+    uint64_t lull_us
     uint64_t heartbeat_ms
     uint64_t heartbeat_jitter_percent
     uint64_t token_grace_ms
@@ -101,6 +102,7 @@ cdef int settings_load(settings_t* s, object source) except -1:
     s.frame_ms = source.frame_ms
     s.frame_bytes_per_s = source.frame_bytes_per_s
     s.read_budget_bytes = source.read_budget_bytes
+    s.lull_us = source.lull_us
     s.heartbeat_ms = source.heartbeat_ms
     s.heartbeat_jitter_percent = source.heartbeat_jitter_percent
     s.token_grace_ms = source.token_grace_ms

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 # Descriptors of a shard that are not connections: rings, control, listeners, epoll, logs, the reserve for EMFILE.
 DESCRIPTORS_RESERVED = 400
+# Longer than a round trip on one machine, shorter than anything a task beside the engine would notice.
+LULL_US = 100
 
 
 def engine_settings(settings: "Settings") -> dict[str, int]:
@@ -33,6 +35,7 @@ def engine_settings(settings: "Settings") -> dict[str, int]:
         "frame_ms": session.frame_timeout_ms,
         "frame_bytes_per_s": session.frame_bytes_per_s,
         "read_budget_bytes": session.read_budget_bytes,
+        "lull_us": 0 if settings.process.inline else LULL_US,
         "heartbeat_ms": session.heartbeat_ms,
         "token_grace_ms": settings.auth.reauth_grace_s * 1000,
         "frames_per_s": session.frames_per_s,

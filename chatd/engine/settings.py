@@ -49,6 +49,9 @@ class EngineSettings:
     frame_ms: int = 10_000
     frame_bytes_per_s: int = 4_096
     read_budget_bytes: int = 65_536
+    # How long a poll that has just found work may wait in the kernel for more. 0: it never waits (tests; several roles
+    # in one process, where the answer could only come from a task that stands meanwhile).
+    lull_us: int = 0
 
     # Heartbeats: the interval told to the client, spread by the jitter; silence of one and a half of them closes.
     heartbeat_ms: int = 60_000
