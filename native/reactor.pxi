@@ -120,7 +120,7 @@ cdef void events_take(engine_t* e) noexcept nogil:
     cdef epoll_event events[EPOLL_EVENTS_MAX]
     cdef int count = epoll_wait(e.epoll_fd, events, EPOLL_EVENTS_MAX, 0)
     cdef int index
-    cdef uint64_t name, drained
+    cdef uint64_t name
     for index in range(count):
         name = events[index].data.u64
         if name >= EVENT_NAMES_END:
@@ -129,8 +129,7 @@ cdef void events_take(engine_t* e) noexcept nogil:
         elif name < LISTENERS_MAX:
             accept_ready(e, <uint32_t>name)
         elif name == EVENT_KICK:
-            e.kicked = False
-            posix_read(e.kick_fd, &drained, 8)
+            kick_clear(e)
         elif name == EVENT_HUB:
             if e.hub.ring_in != NULL:
                 ring_wake_clear(e.hub.ring_in)
@@ -231,8 +230,12 @@ cdef void engine_run(engine_t* e, uint64_t budget_ns) noexcept nogil:
 cdef void engine_kick(engine_t* e) noexcept nogil:
     cdef uint64_t one = 1
     if not e.kicked:
-        e.kicked = True
-        posix_write(e.kick_fd, &one, 8)
+        # It can fail only when the counter is at its maximum, which is readable as well.
+        e.kicked = posix_write(e.kick_fd, &one, 8) == 8
+
+cdef void kick_clear(engine_t* e) noexcept nogil:
+    cdef uint64_t count
+    e.kicked = posix_read(e.kick_fd, &count, 8) != 8
 
 
 # -- pressure ----------------------------------------------------------------------------------------------------------
