@@ -13,8 +13,8 @@ from bench.seed import Seeder, SeedError
 from bench.servers.base import Server, StartError
 from bench.shapes import Shape
 
-# Rates that are meant for people's clients; 0 lifts one. Windows, queue bounds, idempotency, membership and fsync stay as
-# they are in every installation.
+# Rates that are meant for people's clients; 0 lifts one. Windows, queue bounds, idempotency, membership and fsync stay
+# as they are in every installation.
 LIFTED: dict[str, dict[str, object]] = {
     "accept": {"accepts_per_s": 0, "preauth_connections_max": 20_000, "flap_connects_per_min": 10_000},
     "session": {"frames_per_s": 0, "bytes_per_s": 0, "sends_per_s": 0},
