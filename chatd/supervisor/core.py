@@ -50,6 +50,8 @@ class Supervisor:
         self.read_only = False
         self.ready = trio.Event()
         self._aborts = AbortCounter()
+        # Both ends must hear of links in one order, or each waits on rings that the other has dropped.
+        self._linking = trio.Lock()
         # One pipe for all generations: writes of 8 bytes are atomic, and an old position is still true.
         self.fold_read, self.fold_write = os.pipe2(os.O_CLOEXEC)
         self._scope = trio.CancelScope()
@@ -122,9 +124,10 @@ class Supervisor:
         if store_failed and self._aborts.aborted(trio.current_time()) and not self.read_only:
             self.read_only = True
             self._log.error("the store failed three times in a minute: read-only until SIGHUP or restart")
-        for peer in links.peers_of(child, list(self.children.values())):
-            if peer.ready.is_set():
-                await links.unlink(peer, child)
+        async with self._linking:
+            for peer in links.peers_of(child, list(self.children.values())):
+                if peer.ready.is_set():
+                    await links.unlink(peer, child)
 
     async def _converse(self, child: Child, died_at: float | None) -> None:
         """Give it its settings, then listen. Its silence and its end are noticed elsewhere."""
@@ -147,10 +150,11 @@ class Supervisor:
 
     async def _introduce(self, child: Child, died_at: float | None) -> None:
         child.beat_at = trio.current_time()
-        child.ready.set()
-        for peer in links.peers_of(child, list(self.children.values())):
-            if peer.ready.is_set():
-                await self._link(child, peer)
+        async with self._linking:
+            child.ready.set()
+            for peer in links.peers_of(child, list(self.children.values())):
+                if peer.ready.is_set():
+                    await self._link(child, peer)
         if died_at is not None:
             self._log.info("worker replaced", worker=child.name, pid=child.pid, after_ms=self._since_ms(died_at))
         present = [key for key, known in self.children.items() if known.ready.is_set()]
@@ -166,9 +170,10 @@ class Supervisor:
 
     async def _relink(self, child: Child, role: str, index: int) -> None:
         self._log.error("a ring was corrupt; the link is made anew", worker=child.name, peer=f"{role} {index}")
-        peer = self.children.get((role, index))
-        if peer is not None and peer.ready.is_set():
-            await self._link(child, peer)
+        async with self._linking:
+            peer = self.children.get((role, index))
+            if peer is not None and peer.ready.is_set():
+                await self._link(child, peer)
 
     # -- all of them -----------------------------------------------------------------------------------------------
 
