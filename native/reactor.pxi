@@ -193,8 +193,8 @@ cdef void rings_sleep(engine_t* e) noexcept nogil:
             ring_wake(e.peers[index].ring_in)
 
 # Traffic of one message at a time leaves lulls of some 20 us between two events. Going back to trio for each costs
-# 10-15 us of Python; waiting here, in the kernel and without the GIL, costs one system call. Only after work, so an idle
-# shard returns at once, and only for lull_us, because trio's other tasks stand meanwhile. True: something came.
+# 10-15 us of Python; waiting here, in the kernel and without the GIL, costs one system call. Only after work, so an
+# idle shard returns at once, and only for lull_us, because trio's other tasks stand meanwhile. True: something came.
 cdef bint lull_ends(engine_t* e) noexcept nogil:
     cdef pollfd waiting
     cdef timespec lull
