@@ -12,8 +12,8 @@ cdef enum:
 cdef inline uint64_t silence_deadline_ms(const conn_t* c) noexcept nogil:
     return c.received_ms + c.heartbeat_ms + c.heartbeat_ms // 2
 
-# When to look for a PING that lies in the kernel: one interval after the last look, half an interval after it was due, so
-# that there is one PING to collect and never two (eight bytes would wake us); and at the end of the silence.
+# When to look for a PING that lies in the kernel: one interval after the last look, half an interval after it was
+# due, so that there is one PING to collect and never two (eight bytes would wake us); and at the end of the silence.
 cdef inline uint64_t look_deadline_ms(const engine_t* e, const conn_t* c) noexcept nogil:
     if e.now_ms < c.received_ms + c.heartbeat_ms:
         return c.received_ms + c.heartbeat_ms
