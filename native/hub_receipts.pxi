@@ -83,7 +83,13 @@ cdef void hub_receipt_due(hub_t* h, hub_conversation_t* c, hub_member_t* m, uint
     h.moved[h.moved_count].conversation = c
     h.moved[h.moved_count].user = m.user
     h.moved[h.moved_count].read_before = read_before
+    h.moved[h.moved_count].next = 0
     h.moved_count += 1
+    if c.moved_first == 0:
+        c.moved_first = h.moved_count
+    else:
+        h.moved[c.moved_last - 1].next = h.moved_count
+    c.moved_last = h.moved_count
     m.changed = 1
 
 # The count of messages at seq. False: neither the head nor in the tail.
@@ -147,69 +153,66 @@ cdef void hub_say_receipts(hub_t* h, uint32_t shard, uint64_t cid, size_t frame_
     hub_control_done(&room)
     h.count.receipts += 1
 
-# A RECEIPT frame of the moves first .. end - 1, all of one conversation, into h.frame.
-cdef size_t hub_frame_receipt(hub_t* h, const hub_conversation_t* c, uint32_t first, uint32_t end) noexcept nogil:
+# A RECEIPT frame of up to `most` moves of one conversation from index + 1 `at` on, into h.frame; `at` goes on behind
+# them. 0: none of them is a member any more.
+cdef size_t hub_frame_receipt(hub_t* h, const hub_conversation_t* c, uint32_t* at, uint32_t most) noexcept nogil:
     cdef out_t o
-    cdef uint32_t i
+    cdef uint32_t i = at[0], count = 0
     cdef hub_member_t* m
+    while i != 0 and count < most:
+        count += hub_member(c, h.moved[i - 1].user) != NULL
+        i = h.moved[i - 1].next
     hub_frame_begin(h.frame, HUB_FRAME_ROOM, &o)
     wr_varint(&o, c.cid)
-    wr_varint(&o, end - first)
-    for i in range(first, end):
-        m = hub_member(c, h.moved[i].user)
-        wr_varint(&o, m.user)
-        wr_varint(&o, m.delivered_seq)
-        wr_varint(&o, m.read_seq)
-    return hub_frame_end(h.frame, &o, OP_RECEIPT, 0)
+    wr_varint(&o, count)
+    while at[0] != i:
+        m = hub_member(c, h.moved[at[0] - 1].user)
+        at[0] = h.moved[at[0] - 1].next
+        if m != NULL:
+            wr_varint(&o, m.user)
+            wr_varint(&o, m.delivered_seq)
+            wr_varint(&o, m.read_seq)
+    return hub_frame_end(h.frame, &o, OP_RECEIPT, 0) if count else 0
 
 # The reader's own devices learn what another of them has read.
 cdef void hub_receipt_to_self(hub_t* h, const hub_conversation_t* c, uint32_t at) noexcept nogil:
-    cdef hub_user_t* u = hub_user(h, h.moved[at].user)
+    cdef hub_user_t* u = hub_user(h, h.moved[at - 1].user)
     cdef uint32_t i
     cdef size_t n
     if u == NULL or u.online_count == 0:
         return
-    n = hub_frame_receipt(h, c, at, at + 1)
+    n = hub_frame_receipt(h, c, &at, 1)
     for i in range(u.online_count):
         if u.online[i].features & FEATURE_RECEIPTS:
             hub_say_frames(h, u.online[i].shard, u.online[i].handle, h.frame, n, False)
 
-# Group the moves by conversation, in the order in which each conversation moved first, and send them.
-cdef void hub_receipts_flush(hub_t* h) noexcept nogil:
-    cdef uint32_t first = 0, end, i
-    cdef hub_conversation_t* c
-    cdef hub_moved_t other
-    cdef hub_member_t* m
+cdef void hub_receipts_of(hub_t* h, hub_conversation_t* c) noexcept nogil:
+    cdef uint32_t at = c.moved_first, shard
     cdef uint64_t left
-    cdef uint32_t shard
     cdef size_t n
-    # An interval that came and went with a refused batch has nothing to tell.
-    for i in range(h.moved_count):
-        if hub_member(h.moved[i].conversation, h.moved[i].user) != NULL:
-            h.moved[first] = h.moved[i]
-            first += 1
-    h.moved_count = first
-    first = 0
-    while first < h.moved_count:
-        c = h.moved[first].conversation
-        end = first + 1
-        for i in range(end, h.moved_count):
-            if h.moved[i].conversation == c and end - first < LIMIT_RECEIPT_ENTRIES_COUNT_MAX:
-                other = h.moved[end]
-                h.moved[end] = h.moved[i]
-                h.moved[i] = other
-                end += 1
-        if c.shards != 0:
-            n = hub_frame_receipt(h, c, first, end)
-            left = c.shards
-            while left:
-                shard = chatd_lowest_bit(left)
-                left &= left - 1
-                hub_say_receipts(h, shard, c.cid, n)
-        for i in range(first, end):
-            m = hub_member(c, h.moved[i].user)
+    cdef hub_member_t* m
+    while at != 0 and c.shards != 0:
+        n = hub_frame_receipt(h, c, &at, LIMIT_RECEIPT_ENTRIES_COUNT_MAX)
+        left = c.shards if n else 0
+        while left:
+            shard = chatd_lowest_bit(left)
+            left &= left - 1
+            hub_say_receipts(h, shard, c.cid, n)
+    at = c.moved_first
+    while at != 0:
+        m = hub_member(c, h.moved[at - 1].user)
+        # An interval that came and went with a refused batch has nothing to tell.
+        if m != NULL:
             m.changed = 0
-            if m.read_seq > h.moved[i].read_before:
-                hub_receipt_to_self(h, c, i)
-        first = end
+            if m.read_seq > h.moved[at - 1].read_before:
+                hub_receipt_to_self(h, c, at)
+        at = h.moved[at - 1].next
+    c.moved_first = c.moved_last = 0
+
+# Send what moved, conversation by conversation, in the order in which each moved first.
+cdef void hub_receipts_flush(hub_t* h) noexcept nogil:
+    cdef uint32_t i
+    for i in range(h.moved_count):
+        if h.moved[i].conversation.moved_first == i + 1:
+            hub_receipts_of(h, h.moved[i].conversation)
     h.moved_count = 0

@@ -21,6 +21,7 @@ cdef struct hub_send_t:
     uint64_t cseq
     uint64_t cid
     uint64_t kind
+    bint understood                 # no extension that had to be
     const uint8_t* payload
     size_t payload_bytes
     uint64_t digest
@@ -29,13 +30,14 @@ cdef struct hub_send_t:
     hub_member_t* member
 
 
-# The extension block of a SEND: no tag is defined, so odd ones cannot be understood and even ones are ignored.
-cdef bint hub_extensions_fine(cur_t* c) noexcept nogil:
+# The extension block of a SEND. No tag is defined: odd ones are not understood, even ones are ignored. The shard has
+# checked all of it; False: it had not.
+cdef bint hub_extensions_fine(cur_t* c, bint* understood) noexcept nogil:
     cdef uint64_t n = rd_varint(c)
     cdef const uint8_t* block
     cdef cur_t e
-    cdef uint64_t tag
-    if not rd_ok(c) or n > LIMIT_EXTENSION_BYTES_MAX:
+    cdef uint64_t tag, previous = 0
+    if not rd_ok(c) or n == 0 or n > LIMIT_EXTENSION_BYTES_MAX:
         return False
     block = rd_bytes(c, n)
     if block == NULL:
@@ -45,8 +47,10 @@ cdef bint hub_extensions_fine(cur_t* c) noexcept nogil:
         tag = rd_varint(&e)
         n = rd_varint(&e)
         rd_bytes(&e, n)
-        if not rd_ok(&e) or tag & 1:
+        if not rd_ok(&e) or tag <= previous:
             return False
+        previous = tag
+        understood[0] = understood[0] and not tag & 1
     return True
 
 cdef bint hub_send_parse(hub_send_t* s) noexcept nogil:
@@ -54,13 +58,14 @@ cdef bint hub_send_parse(hub_send_t* s) noexcept nogil:
     rd_init(&c, s.body, s.head.body_bytes)
     s.cseq = rd_varint(&c)
     s.cid = s.kind = 0
+    s.understood = True
     s.payload = NULL
     s.payload_bytes = 0
     if s.head.type == LINK_S_SKIP:
         return rd_done(&c) and s.cseq != 0
     s.cid = rd_varint(&c)
     s.kind = rd_varint(&c)
-    if s.head.flags & FLAG_EXT and not hub_extensions_fine(&c):
+    if s.head.flags & FLAG_EXT and not hub_extensions_fine(&c, &s.understood):
         return False
     s.payload_bytes = rd_left(&c)
     s.payload = rd_bytes(&c, s.payload_bytes)
@@ -344,7 +349,10 @@ cdef hub_outcome hub_on_send(hub_t* h, uint32_t shard, const uint8_t* record, si
         return HUB_DONE
     if not hub_send_parse(&s):
         h.count.malformed += 1
+        s.cseq = s.cid = 0
         return hub_refuse(h, &s, ERR_BAD_REQUEST, 0)
+    if not s.understood:
+        return hub_refuse(h, &s, ERR_UNSUPPORTED, 0)
     if not s.device.loaded:
         wait.kind = NEED_DEVICE
         wait.key = s.head.device

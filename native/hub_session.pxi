@@ -157,7 +157,8 @@ cdef void hub_reattach(hub_t* h, uint32_t shard, const link_login* login) noexce
     if d.loaded and d.user != login.user:
         hub_say_kick(h, shard, login.handle, CLOSE_REVOKED)
         return
-    if d.handle != 0 and d.session_epoch >= login.session_epoch:
+    if d.login.handle != 0 or (d.handle != 0 and d.session_epoch >= login.session_epoch):
+        # A newer connection has the device, or waits for it; that one need not wait for this close too.
         hub_say_kick(h, shard, login.handle, CLOSE_TAKEN_OVER)
         return
     if d.handle != 0:

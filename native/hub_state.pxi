@@ -70,6 +70,9 @@ cdef struct hub_conversation_t:
     uint32_t event_room             # power of two
     uint32_t event_begin
     uint32_t event_count
+    # Moves of this poll in hub.moved; index + 1, 0: none.
+    uint32_t moved_first
+    uint32_t moved_last
     # Followers of the ephemeral side.
     hub_subscription_t* subscriptions
     uint32_t subscription_count
@@ -269,6 +272,7 @@ cdef struct hub_moved_t:
     hub_conversation_t* conversation
     uint64_t user
     uint64_t read_before
+    uint32_t next                   # the next move of the same conversation; index + 1, 0: none
 
 cdef struct hub_cooling_t:
     uint64_t cid

@@ -7,7 +7,7 @@ from support.fakeshard import Ack, Committed, FakeShard, Nak, Session, decode_de
 from chatd._native import HubCore, decode_batch
 from chatd.hub.core_settings import HubCoreSettings
 
-BAD_REQUEST, TOO_LARGE, CSEQ_REUSE, FORBIDDEN, NOT_FOUND = 103, 102, 104, 300, 301
+UNSUPPORTED, TOO_LARGE, CSEQ_REUSE, FORBIDDEN, NOT_FOUND = 101, 102, 104, 300, 301
 BUSY, STORE_FULL, OUT_OF_ORDER = 401, 501, 502
 
 
@@ -219,7 +219,7 @@ def test_unknown_odd_extensions_are_refused_even_ones_ignored(hub: FakeHub, shar
     shard.send(alice, 1, 7, b"\x03\x02\x01x" + b"text", flags=1)
     hub.run()
     nak, ack = answers(shard.read())
-    assert nak.code == BAD_REQUEST
+    assert nak.code == UNSUPPORTED
     assert isinstance(ack, Ack)
     assert decode_batch(*hub.journal[0])[0][0][9] == b"text"
 

@@ -1,0 +1,326 @@
+"""SEND and SKIP, parking, staging and undo. Mirrors native/hub_send.pxi and hub_park.pxi; the theory is there."""
+
+from collections.abc import Callable
+from functools import partial
+
+from chatd.hub.reference import links
+from chatd.hub.reference.sessions import on_login
+from chatd.hub.reference.siphash import siphash24
+from chatd.hub.reference.state import Answer, Conversation, Device, Member, Need, Parked, Sent, State
+from chatd.hub.reference.subscriptions import on_subscription, refuse_call
+from chatd.storage import journal_codec as journal
+from chatd.wire.errors import WireError
+from chatd.wire.frame import Frame, decode
+from chatd.wire.schema import (
+    FLAG_SEND_ACK_DUP,
+    FLAG_SEND_ACK_SKIPPED,
+    KINDS,
+    RETRYABLE,
+    SEND_BODY_BYTES_MAX,
+    Close,
+    ConversationKind,
+    ErrorCode,
+    Op,
+    Role,
+)
+
+ADMINS_WRITE = 1
+CLOSED = 2
+PARKED_OVERHEAD_BYTES = 24
+
+
+# -------------------------------------------------------------------- running and parking
+
+
+def run(hub: State, link: links.Link, record: bytes, checked: Sent | int | None = None) -> None:
+    """One SEND, SKIP, LOGIN, SUBSCRIBE or UNSUBSCRIBE: do it, or let it wait.
+
+    checked: what the main database said of the cseq that was asked for: a Sent, or that cseq when it is unknown.
+    """
+    device = None
+    if record[0] in {links.S_SEND, links.S_SKIP}:
+        _, _, _, _, handle, _, _, device_id, _ = links.SEND.unpack_from(record)
+        device = hub.devices.get(device_id)
+        waits = device.waits if device is not None and device.is_session(link.shard, handle) else None
+        need = waits or on_send(hub, link, record, checked)
+    elif record[0] == links.S_LOGIN:
+        need = on_login(hub, link, record)
+    else:
+        need = on_subscription(hub, link, record)
+    if need is None:
+        return
+    hub.ask(need)
+    if not park(hub, need, link, record):
+        refuse_parking(hub, link, record)
+    elif device is not None:
+        device.waits = need
+
+
+def park(hub: State, need: Need, link: links.Link, record: bytes) -> bool:
+    cost = sum(PARKED_OVERHEAD_BYTES + len(parked.record) for queue in hub.needs.values() for parked in queue)
+    if hub.parked_count >= hub.settings.parked_records_max:
+        return False
+    if cost + PARKED_OVERHEAD_BYTES + len(record) > hub.settings.parked_bytes_max:
+        return False
+    hub.needs[need].append(Parked(link, record))
+    return True
+
+
+def refuse_parking(hub: State, link: links.Link, record: bytes) -> None:
+    if record[0] == links.S_LOGIN:
+        _, _, _, _, handle, user, device, *_ = links.LOGIN.unpack(record)
+        link.say_registered(ErrorCode.UNAVAILABLE, handle, user, device)
+    elif record[0] == links.S_CALL:
+        refuse_call(hub, link, record, 0, ErrorCode.BUSY)
+    else:
+        refuse(hub, Sending(hub, link, record), ErrorCode.BUSY, hub.settings.busy_retry_ms)
+
+
+def resume(hub: State, need: Need, checked: Sent | int | None = None) -> None:
+    """The answer has come: what waited runs again, in order of arrival."""
+    queue = hub.needs.pop(need, [])
+    for device in hub.devices.values():
+        if device.waits == need:
+            device.waits = None
+    for parked in queue:
+        if not parked.cancelled and parked.link.up:
+            run(hub, parked.link, parked.record, checked)
+
+
+# -------------------------------------------------------------------- one SEND or SKIP
+
+
+class Sending:
+    """A SEND or SKIP while it is looked at. frame is None when it is not to be parsed."""
+
+    def __init__(self, hub: State, link: links.Link, record: bytes) -> None:
+        self.link = link
+        kind, flags, _, _, self.handle, self.token, self.user, device, self.session_epoch = links.SEND.unpack_from(
+            record
+        )
+        self.body = record[links.SEND.size :]
+        self.is_skip = kind == links.S_SKIP
+        self.device = hub.devices.get(device)
+        self.device_id = device
+        self.frame: Frame | None = None
+        self.cseq = self.cid = 0
+        try:
+            frame = decode(Op.SKIP if self.is_skip else Op.SEND, flags, self.body)
+        except WireError:
+            return
+        if frame["cseq"]:
+            self.frame = frame
+            self.cseq, self.cid = frame["cseq"], 0 if self.is_skip else frame["cid"]
+
+
+def on_send(hub: State, link: links.Link, record: bytes, checked: Sent | int | None) -> Need | None:
+    """Returns what the record has to wait for, None: it is settled."""
+    send = Sending(hub, link, record)
+    device = send.device
+    if device is None or not device.is_session(link.shard, send.handle):
+        return None
+    if (device.session_epoch, device.user) != (send.session_epoch, send.user):
+        return None
+    if send.frame is None:
+        return refuse(hub, send, ErrorCode.BAD_REQUEST)
+    if send.frame.unknown_extension:
+        return refuse(hub, send, ErrorCode.UNSUPPORTED)
+    if not device.loaded:
+        return ("device", device.device)
+    digest = 0 if send.is_skip else siphash24(hub.settings.digest_key, send.body)
+    if send.cseq <= device.cseq_max:
+        sent = device.find(send.cseq)
+        if sent is None and isinstance(checked, Sent) and checked.cseq == send.cseq:
+            sent = checked
+        if sent is not None:
+            return repeat(hub, send, device, sent, digest)
+        if send.cseq < device.window_floor and checked != send.cseq:
+            hub.asked_cseq[device.device] = send.cseq
+            return ("idempotency", device.device)
+    if send.is_skip:
+        return stage_skip(hub, send, device)
+    conversation = hub.conversations.get(send.cid)
+    if send.cid == 0:
+        return refuse(hub, send, ErrorCode.NOT_FOUND)
+    if conversation is None or not conversation.loaded:
+        return ("conversation", send.cid)
+    code = fault(hub, send, device, conversation)
+    if code:
+        return refuse(hub, send, code, hub.settings.busy_retry_ms if code in RETRYABLE else 0)
+    return stage_send(hub, send, device, conversation, digest)
+
+
+def refuse(hub: State, send: Sending, code: int, retry_after_ms: int = 0) -> Need | None:
+    nak(hub, send.device, send.link, send.handle, send.token, send.cseq, send.cid, code, retry_after_ms)
+    return None
+
+
+def nak(
+    hub: State,
+    device: Device | None,
+    link: links.Link,
+    handle: int,
+    token: int,
+    cseq: int,
+    cid: int,
+    code: int,
+    retry_after_ms: int,
+) -> None:
+    """A retryable refusal holds back later cseqs of the same session and conversation."""
+    holds_back = code in RETRYABLE and cid != 0 and device is not None and device.is_session(link.shard, handle)
+    if holds_back and device is not None and not device.mark(cid, cseq):
+        link.say_kick(handle, Close.FLOOD)
+    link.say_answer(handle, token, links.frame_nak(cseq, cid, code, retry_after_ms))
+
+
+def repeat(hub: State, send: Sending, device: Device, sent: Sent, digest: int) -> Need | None:
+    """This cseq is stored (or skipped) already. What is still staged is answered with its batch."""
+    if not send.is_skip and (sent.seq == 0 or sent.digest != digest):
+        return refuse(hub, send, ErrorCode.CSEQ_REUSE)
+    answer = answer_of(send, device)
+    if sent.seq == 0:
+        answer.flags = FLAG_SEND_ACK_SKIPPED
+    else:
+        answer.flags = FLAG_SEND_ACK_DUP
+        answer.cid, answer.seq, answer.ts_ms = sent.cid, sent.seq, sent.ts_ms
+    device.marks.pop(send.cseq, None)
+    if device.touched_pos > hub.committed_pos:
+        hub.answers.append(answer)
+    else:
+        ack(answer)
+    return None
+
+
+def answer_of(send: Sending, device: Device) -> Answer:
+    return Answer(send.link, send.handle, send.token, device.device, send.cseq, 0, 0, 0, 0)
+
+
+def ack(answer: Answer) -> None:
+    frame = links.frame_ack(answer.cseq, answer.cid, answer.seq, answer.ts_ms, answer.flags)
+    answer.link.say_answer(answer.handle, answer.token, frame)
+
+
+def fault(hub: State, send: Sending, device: Device, conversation: Conversation) -> int:
+    """Why this send cannot be stored, 0: it can. The order of the checks is the contract."""
+    assert send.frame is not None
+    member = conversation.member(send.user)
+    if member is None or member.leave_seq:
+        return ErrorCode.NOT_FOUND
+    if not may_write(conversation, member):
+        return ErrorCode.FORBIDDEN
+    if any(cid == send.cid and cseq < send.cseq for cseq, cid in device.marks.items()):
+        return ErrorCode.OUT_OF_ORDER
+    if len(send.body) > SEND_BODY_BYTES_MAX:
+        return ErrorCode.TOO_LARGE
+    rule = KINDS.get(send.frame["kind"])
+    if rule is None:
+        return ErrorCode.UNSUPPORTED
+    if not rule.client:
+        return ErrorCode.FORBIDDEN
+    payload = send.frame["payload"]
+    if len(payload) > rule.payload_bytes_max:
+        return ErrorCode.TOO_LARGE
+    record_bytes = len(journal.encode_event((0,) * 9 + (payload,)))
+    is_full = hub.next_pos - hub.first_pos >= hub.settings.tail_records_max
+    if is_full or hub.tail_bytes + record_bytes > hub.settings.tail_bytes_max:
+        return ErrorCode.BUSY
+    return 0
+
+
+def may_write(conversation: Conversation, member: Member) -> bool:
+    if conversation.flags & CLOSED:
+        return False
+    if conversation.flags & ADMINS_WRITE or conversation.kind == ConversationKind.CHANNEL:
+        return member.role in {Role.ADMIN, Role.OWNER}
+    return True
+
+
+# -------------------------------------------------------------------- staging
+
+
+def stage_send(hub: State, send: Sending, device: Device, conversation: Conversation, digest: int) -> Need | None:
+    assert send.frame is not None
+    seq, ts_ms = conversation.head_seq + 1, max(hub.now_ms, conversation.last_ts)
+    stage_sent(hub, device, Sent(send.cseq, send.cid, seq, ts_ms, digest))
+    kind, payload = send.frame["kind"], send.frame["payload"]
+    stage_event(hub, conversation, send.user, kind, payload, KINDS[kind].message, (device.device, send.cseq, digest))
+    answer = answer_of(send, device)
+    answer.cid, answer.seq, answer.ts_ms = send.cid, seq, ts_ms
+    hub.answers.append(answer)
+    return None
+
+
+def stage_skip(hub: State, send: Sending, device: Device) -> Need | None:
+    stage_sent(hub, device, Sent(send.cseq, 0, 0, 0, 0))
+    hub.append(journal.encode_skip(device.device, send.cseq))
+    answer = answer_of(send, device)
+    answer.flags = FLAG_SEND_ACK_SKIPPED
+    hub.answers.append(answer)
+    return None
+
+
+def stage_sent(hub: State, device: Device, sent: Sent) -> None:
+    """Into the window; the mark of this cseq goes."""
+    hub.undo.append(device.put(sent))
+    hub.undo.append(partial(setattr, device, "touched_pos", device.touched_pos))
+    device.touched_pos = hub.next_pos
+    cid = device.marks.pop(sent.cseq, None)
+    if cid is not None:
+        hub.undo.append(restore_mark(device, device.session_epoch, cid, sent.cseq))
+
+
+def restore_mark(device: Device, session_epoch: int, cid: int, cseq: int) -> Callable[[], None]:
+    def undo() -> None:
+        if device.handle and device.session_epoch == session_epoch:
+            device.mark(cid, cseq)
+
+    return undo
+
+
+def stage_event(
+    hub: State,
+    conversation: Conversation,
+    sender: int,
+    kind: int,
+    payload: bytes,
+    message: bool,
+    sent: tuple[int, int, int] = (0, 0, 0),
+) -> int:
+    """Append an event: seq, ts, record, heads, the sender's own positions. sent: device, cseq, digest."""
+    before = (conversation.head_seq, conversation.message_count, conversation.last_ts, conversation.touched_pos)
+
+    def undo() -> None:
+        del conversation.events[conversation.head_seq]
+        (conversation.head_seq, conversation.message_count, conversation.last_ts, conversation.touched_pos) = before
+
+    hub.undo.append(undo)
+    conversation.head_seq += 1
+    conversation.message_count += message
+    conversation.last_ts = max(hub.now_ms, conversation.last_ts)
+    conversation.touched_pos = hub.next_pos
+    conversation.events[conversation.head_seq] = hub.next_pos
+    member = conversation.member(sender) if message else None
+    if member is not None and member.leave_seq == 0:
+        hub.undo.append(restore_positions(conversation, member))
+        member.raise_to(conversation.head_seq, conversation.head_seq, conversation.message_count)
+    seq, device, cseq, digest = conversation.head_seq, *sent
+    fields = (conversation.cid, seq, conversation.last_ts, sender, device, cseq, kind, conversation.message_count)
+    signed = digest - (1 << 64) if digest >> 63 else digest
+    hub.append(journal.encode_event((*fields, signed, payload), message=message))
+    return seq
+
+
+def restore_positions(conversation: Conversation, member: Member) -> Callable[[], None]:
+    user, before = member.user, (member.delivered_seq, member.read_seq, member.read_count)
+
+    def undo() -> None:
+        newest = conversation.member(user)
+        assert newest is not None
+        newest.delivered_seq, newest.read_seq, newest.read_count = before
+
+    return undo
+
+
+def undo_all(hub: State) -> None:
+    while hub.undo:
+        hub.undo.pop()()

@@ -1,0 +1,110 @@
+"""Who follows the ephemeral side of a conversation. Mirrors native/hub_interest.pxi; the theory is there."""
+
+from chatd.hub.reference import links
+from chatd.hub.reference.state import Conversation, Device, Need, State, Subscription
+from chatd.wire.errors import WireError
+from chatd.wire.frame import decode, encode, make
+from chatd.wire.schema import RETRYABLE, ErrorCode, Op, Topic
+
+TOPICS = int(Topic.EPHEMERAL | Topic.RECEIPTS)
+
+
+def interest_changed(hub: State, conversation: Conversation) -> None:
+    """Tell the shards concerned when the set of shards with followers has changed."""
+    now = 0
+    for follower in conversation.followers:
+        now |= 1 << follower.device.shard
+    before, conversation.shards = conversation.shards, now
+    if now == before:
+        return
+    for shard in range(64):
+        if (now | before) >> shard & 1:
+            hub.links[shard].say_interest(conversation.cid, now)
+
+
+def find(device: Device, conversation: Conversation | None) -> Subscription | None:
+    return next((follower for follower in device.subscriptions if follower.conversation is conversation), None)
+
+
+def remove(hub: State, subscription: Subscription) -> None:
+    subscription.device.subscriptions.remove(subscription)
+    subscription.conversation.followers.remove(subscription)
+    interest_changed(hub, subscription.conversation)
+
+
+def unsubscribe_all(hub: State, device: Device) -> None:
+    while device.subscriptions:
+        remove(hub, device.subscriptions[0])
+
+
+def subscribe(hub: State, device: Device, conversation: Conversation, topics: int) -> int:
+    """0, or why not."""
+    known = find(device, conversation)
+    if known is not None:
+        known.topics = topics
+        return 0
+    if len(device.subscriptions) >= hub.settings.subscriptions_max:
+        return ErrorCode.LIMIT_REACHED
+    subscription = Subscription(conversation, device, topics)
+    device.subscriptions.insert(0, subscription)
+    conversation.followers.insert(0, subscription)
+    interest_changed(hub, conversation)
+    return 0
+
+
+def on_subscription(hub: State, link: links.Link, record: bytes) -> Need | None:
+    """SUBSCRIBE or UNSUBSCRIBE. Returns what it has to wait for."""
+    _, _, op, _, _, handle, _, device_id, *_ = links.CALL.unpack_from(record)
+    device = hub.devices.get(device_id)
+    if device is None or not device.is_session(link.shard, handle):
+        return None
+    try:
+        frame = decode(op, 0, record[links.CALL.size :])
+    except WireError:
+        return refuse_call(hub, link, record, 0, ErrorCode.BAD_REQUEST)
+    cid = frame["cid"]
+    topics = frame["topics"] & TOPICS if op == Op.SUBSCRIBE else 0
+    conversation = hub.conversations.get(cid)
+    if topics == 0:
+        known = find(device, conversation)
+        if known is not None:
+            remove(hub, known)
+        link.say_grant(handle, cid, 0)
+        link.say_frames(handle, echo(op, cid, 0), done=True)
+        return None
+    if cid and (conversation is None or not conversation.loaded):
+        return ("conversation", cid)
+    member = conversation.member(device.user) if conversation is not None else None
+    error: int = ErrorCode.NOT_FOUND
+    if conversation is not None and member is not None and member.leave_seq == 0:
+        error = subscribe(hub, device, conversation, topics)
+    if error:
+        return refuse_call(hub, link, record, cid, error)
+    link.say_grant(handle, cid, topics)
+    link.say_frames(handle, echo(op, cid, topics), done=True)
+    return None
+
+
+def echo(op: int, cid: int, topics: int) -> bytes:
+    if op == Op.SUBSCRIBE:
+        return encode(make(Op.SUBSCRIBE, cid=cid, topics=topics))
+    return encode(make(Op.UNSUBSCRIBE, cid=cid))
+
+
+def refuse_call(hub: State, link: links.Link, record: bytes, cid: int, code: int) -> Need | None:
+    _, _, op, _, _, handle, *_ = links.CALL.unpack_from(record)
+    retry = hub.settings.busy_retry_ms if code in RETRYABLE else 0
+    link.say_frames(handle, links.frame_error(code, op, cid, retry), done=True)
+    return None
+
+
+def revoke(hub: State, user: int, conversation: Conversation) -> None:
+    """The user has lost the conversation: all devices stop following, and are told."""
+    known = hub.users.get(user)
+    for device in list(known.online) if known is not None else []:
+        subscription = find(device, conversation)
+        if subscription is not None:
+            remove(hub, subscription)
+            link = hub.links[device.shard]
+            link.say_grant(device.handle, conversation.cid, 0)
+            link.say_frames(device.handle, echo(Op.UNSUBSCRIBE, conversation.cid, 0), done=False)
