@@ -75,6 +75,7 @@ class Waiting:
     payload: bytes
     invoked: float
     transmitted: float = 0.0
+    connection: Connection | None = None  # it was last sent on
 
 
 class Probe:
@@ -117,7 +118,7 @@ class Probe:
 
     def _forget_connection(self) -> None:
         for cseq, waiting in self.pending.items():
-            if self.connection is not None:
+            if waiting.connection is not None:
                 self._record(cseq, waiting, "unknown")
         self.connection = None
         self.welcome = trio.Event()
@@ -125,9 +126,9 @@ class Probe:
     async def _live(self) -> None:
         async with self._login() as connection, trio.open_nursery() as nursery:
             nursery.start_soon(self._acknowledge, connection)
+            while unsent := [c for c in sorted(self.pending) if self.pending[c].connection is not connection]:
+                await self._transmit(connection, unsent[0])  # in cseq order, whatever `send` adds meanwhile
             self.connection = connection
-            for cseq in sorted(self.pending):
-                await self._transmit(connection, cseq)
             for cid in self.positions:
                 await self._pull(connection, cid)
             self.welcome.set()
@@ -193,7 +194,7 @@ class Probe:
 
     async def _transmit(self, connection: Connection, cseq: int) -> None:
         waiting = self.pending[cseq]
-        waiting.transmitted = now()
+        waiting.transmitted, waiting.connection = now(), connection
         await connection.send(make(Op.SEND, cseq=cseq, cid=waiting.cid, kind=int(Kind.TEXT), payload=waiting.payload))
 
     async def settled(self) -> None:
@@ -203,7 +204,7 @@ class Probe:
                 await self.answered.wait()
 
     def _record(self, cseq: int, waiting: Waiting, outcome: str, seq: int = 0) -> None:
-        number = self.connection.number if self.connection else 0
+        number = waiting.connection.number if waiting.connection else 0
         self.history.add(
             Send(
                 self.user,
