@@ -10,7 +10,8 @@ cdef void calls_remove(engine_t* e, conn_t* c, uint32_t index) noexcept nogil:
     c.calls.count -= 1
     if c.calls.entries[index].is_pull:
         c.calls.pulls -= 1
-    c.calls.entries[index] = c.calls.entries[c.calls.count]
+    # In order: the oldest is settled first, and errors for a lost hub come as the calls came.
+    memmove(&c.calls.entries[index], &c.calls.entries[index + 1], (c.calls.count - index) * sizeof(call_entry_t))
     if c.calls.count == 0:
         pool_free(&e.pool, c.calls, sizeof(calls_t))
         c.calls = NULL

@@ -102,7 +102,9 @@ cdef void closing_trim(engine_t* e, conn_t* c) noexcept nogil:
     for index in range(keep, c.queue_count):
         queue_forget(e, c, queue_at(c, index)[0], False)
     if c.queue_count > keep:
+        # With the rest goes a BYE that close() queued with its text: it is said again.
         c.queue_count = keep
+        c.flags &= ~CONN_BYE_QUEUED
     if c.queue_count == 0 and c.queue != NULL:
         queue_give_back(e, c)
 

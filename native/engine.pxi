@@ -297,6 +297,7 @@ cdef class Engine:
         conn_send(self._e, c, <const uint8_t*>frame, <size_t>len(frame))
         if close_reason:
             conn_doom(self._e, c, close_reason)
+        c.flags &= ~CONN_REAUTHENTICATING
         if c.state != CONN_LIVE:
             preauth_failed(self._e, c)
         engine_kick(self._e)
@@ -309,7 +310,7 @@ cdef class Engine:
         if c == NULL or c.state != CONN_LIVE:
             return False
         c.expires_s = expires_s
-        c.flags &= ~CONN_EXPIRY_TOLD
+        c.flags &= ~(CONN_EXPIRY_TOLD | CONN_REAUTHENTICATING)
         wheel_arm(&self._e.slab, &self._e.wheel, c, conn_next_deadline_ms(self._e, c))
         conn_send(self._e, c, <const uint8_t*>frame, <size_t>len(frame))
         engine_kick(self._e)

@@ -222,10 +222,15 @@ cdef void on_reauth(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept 
     if not rd_done(cur):
         conn_doom(e, c, CLOSE_BAD_FRAME)
         return
+    if c.flags & CONN_REAUTHENTICATING:
+        # One at a time: checking a password is dear.
+        send_error(e, c, ERR_NOT_ALLOWED_NOW, OP_REAUTH, 0, 0)
+        return
     up = upcall_new(e, UPCALL_REAUTH, conn_handle(c), body, n)
     if up == NULL:
         conn_doom_no_memory(e, c)
         return
+    c.flags |= CONN_REAUTHENTICATING
     up.numbers[0] = c.user
     up.numbers[1] = c.device
     up.numbers[2] = c.session_epoch

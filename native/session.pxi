@@ -75,6 +75,7 @@ cdef void frame_dispatch(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, cons
 # Is this frame within the agreed rates? If not, the connection is not read for a while.
 cdef inline bint frame_charge(engine_t* e, conn_t* c, uint8_t op, size_t n) noexcept nogil:
     cdef settings_t* s = &e.settings
+    cdef uint64_t bytes_tat_ns = c.bytes_tat_ns
     cdef uint64_t wait_ns = rate_charge(&c.bytes_tat_ns, e.now_ns, n, s.bytes_per_s, s.bytes_burst)
     cdef uint32_t now_ms = <uint32_t>e.now_ms
     if wait_ns == 0:
@@ -84,6 +85,8 @@ cdef inline bint frame_charge(engine_t* e, conn_t* c, uint8_t op, size_t n) noex
         wait_ns = rate_charge(&c.frames_tat_ns, e.now_ns, 1, s.frames_per_s, s.frames_burst)
         if wait_ns == 0:
             return True
+        # It comes again and is charged then.
+        c.bytes_tat_ns = bytes_tat_ns
     conn_throttle(e, c, e.now_ms + wait_ns // 1000000 + 1)
     return False
 

@@ -47,6 +47,7 @@ cdef enum conn_flag:
     CONN_SHUT = 262144              # our half of the connection is shut down
     CONN_FREE_DUE = 1048576         # gone; the slot is freed when it has left the list of what the hub is owed
     CONN_SESSION = 524288           # was live once: its end is the end of a session
+    CONN_REAUTHENTICATING = 2097152  # a REAUTH is with Python
 
 # One DELIVER that the client has not acknowledged.
 cdef struct unacked_t:
@@ -178,6 +179,7 @@ cdef struct slab_t:
     conn_t** chunks
     uint32_t chunk_count
     uint32_t chunks_max
+    uint32_t used_max               # connections_max; the last chunk may have room for more
     uint32_t free_first             # chain through conn_t.timer_next
     uint32_t used_count
     uint32_t live_count             # state CONN_LIVE
@@ -217,6 +219,7 @@ cdef inline bint conn_is_live(const conn_t* c) noexcept nogil:
 
 cdef bint slab_init(slab_t* slab, uint64_t connections_max) noexcept nogil:
     slab.chunks_max = <uint32_t>((connections_max + SLAB_CHUNK_RECORDS - 1) >> SLAB_CHUNK_BITS)
+    slab.used_max = <uint32_t>connections_max
     slab.chunks = <conn_t**>calloc(slab.chunks_max + 1, sizeof(void*))
     slab.free_first = <uint32_t>SLOT_NONE
     return slab.chunks != NULL
@@ -243,6 +246,8 @@ cdef bint slab_grow(slab_t* slab) noexcept nogil:
 cdef conn_t* slab_take(slab_t* slab, conn_state state) noexcept nogil:
     cdef conn_t* c
     cdef uint32_t slot, generation
+    if slab.used_count >= slab.used_max:
+        return NULL
     if slab.free_first == <uint32_t>SLOT_NONE and not slab_grow(slab):
         return NULL
     c = slab_at(slab, slab.free_first)
