@@ -1,10 +1,12 @@
 """An engine with a manual clock, a fake hub and clients behind the second door: one step at a time, nothing sleeps."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from chatd.engine.native import Engine
+from chatd.engine.interface import Engine
+from chatd.engine.native import Engine as NativeEngine
 from chatd.engine.settings import EngineSettings
 from support import frames
 from support.frames import Frame
@@ -17,8 +19,11 @@ LIFTED = replace(MANUAL.lifted(), queue_ephemeral_bytes=MANUAL.queue_hard_bytes)
 class Rig:
     """Engine, hub and what Python would do with the upcalls: every credential is good, the user is the device."""
 
+    # What the tests of the engine run on; the fixture each_engine changes it.
+    engine_class: ClassVar[Callable[[EngineSettings], Engine]] = NativeEngine
+
     def __init__(self, settings: EngineSettings = MANUAL, hub: bool = True, **changes: int) -> None:
-        self.engine = Engine(replace(settings, **changes))
+        self.engine = type(self).engine_class(replace(settings, **changes))
         self.now_ms = 1000
         self.engine.set_time(self.now_ms * 1_000_000)
         self.upcalls: list[tuple[Any, ...]] = []

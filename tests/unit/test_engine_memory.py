@@ -1,5 +1,6 @@
 """What connections and frames cost: bytes, and Python objects."""
 
+import contextlib
 import gc
 import sys
 
@@ -102,3 +103,18 @@ def test_pushed_and_sent_frames_make_no_python_objects() -> None:
         gc.collect()
         assert sys.getallocatedblocks() - blocks < 20
         assert rig.counter("answers") == 1000
+
+
+def test_memory_limit_refuses_connections_not_the_process() -> None:
+    with Rig(memory_bytes_max=200_000) as rig:
+        live = rig.client(1)
+        opened = 0
+        with contextlib.suppress(MemoryError):
+            while opened < 4000:
+                Client(rig)
+                opened += 1
+        assert 100 < opened < 4000
+        assert rig.counter("pool_bytes") <= 200_000
+        rig.advance(5_000)
+        live.feed(frames.frame(frames.PING, b"still here", 2))
+        assert live.take()[-1].body == b"still here"

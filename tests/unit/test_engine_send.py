@@ -5,6 +5,8 @@ from support import frames
 from support.frames import Frame
 from support.rig import LIFTED, Client, Rig
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 BAD_REQUEST, UNSUPPORTED, TOO_LARGE = 103, 101, 102
 RATE_LIMITED, BUSY, UNAVAILABLE, OUT_OF_ORDER = 400, 401, 500, 502
 

@@ -1,11 +1,12 @@
 """Framing, states and rules of a connection, through the second door."""
 
-import contextlib
 import random
 
 import pytest
 from support import frames
 from support.rig import Client, Rig
+
+pytestmark = pytest.mark.usefixtures("each_engine")
 
 CLOSE_NORMAL, CLOSE_HEARTBEAT, CLOSE_BAD_FRAME, CLOSE_UNSUPPORTED, CLOSE_AUTH_FAILED = 1, 8, 9, 10, 12
 ERR_UNSUPPORTED, ERR_NOT_ALLOWED_NOW, ERR_UNAVAILABLE = 101, 105, 500
@@ -318,16 +319,51 @@ def test_disposed_engine_says_so() -> None:
     rig.engine.dispose()
 
 
-def test_memory_limit_refuses_connections_not_the_process() -> None:
-    with Rig(memory_bytes_max=200_000) as rig:
-        live = rig.client(1)
-        opened = 0
-        with contextlib.suppress(MemoryError):
-            while opened < 4000:
-                Client(rig)
-                opened += 1
-        assert 100 < opened < 4000
-        assert rig.counter("pool_bytes") <= 200_000
-        rig.advance(5_000)
-        live.feed(frames.frame(frames.PING, b"still here", 2))
-        assert live.take()[-1].body == b"still here"
+def test_one_reauth_at_a_time() -> None:
+    with Rig() as rig:
+        client = rig.client(1)
+        reauth = frames.frame(frames.REAUTH, bytes([1, 0]) + frames.prefixed(b"new"))
+        client.feed(reauth, reauth)
+        assert [(frame.op, code_of(frame)) for frame in client.take()] == [(frames.ERROR, ERR_NOT_ALLOWED_NOW)]
+        assert rig.engine.refuse(client.handle, frames.error(200))
+        client.feed(reauth)
+        assert rig.engine.reauthenticated(client.handle, 0, frames.welcome(1, 1, 1))
+        client.feed(reauth)
+        assert [upcall[0] for upcall in rig.upcalls].count("reauth") == 3
+
+
+def test_what_is_not_taken_now_is_not_decoded() -> None:
+    with Rig() as rig:
+        client = rig.client(1)
+        client.feed(frames.frame(frames.AUTH, b"\xff"), frames.frame(0x99, b"\xff"))
+        assert [(frame.op, code_of(frame)) for frame in client.take()] == [
+            (frames.ERROR, ERR_NOT_ALLOWED_NOW),
+            (frames.ERROR, ERR_UNSUPPORTED),
+        ]
+
+
+def test_connections_max_is_exact() -> None:
+    with Rig(connections_max=3) as rig:
+        for _ in range(3):
+            Client(rig)
+        with pytest.raises(MemoryError):
+            Client(rig)
+
+
+def test_frame_that_waits_is_charged_once() -> None:
+    with Rig(frames_per_s=10, frames_burst=1, bytes_per_s=1000, bytes_burst=1100) as rig:
+        client = rig.client(1)
+        reads = frames.read(5, 1) + frames.frame(0x7E, bytes(496)) + frames.frame(0x7E, bytes(496))
+        taken = client.feed(reads)
+        for _ in range(2):
+            rig.advance(104)
+            taken += client.feed(reads[taken:])
+        assert taken == len(reads)
+
+
+def test_close_for_slowness_says_bye_whatever_was_queued() -> None:
+    with Rig() as rig:
+        client = rig.client(1)
+        client.feed(frames.frame(frames.PING, b"", 2))
+        rig.engine.close(client.handle, 6, text="too slow")
+        assert client.ops()[-1] == frames.BYE

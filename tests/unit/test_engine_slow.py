@@ -6,6 +6,8 @@ import pytest
 from support import frames
 from support.rig import LIFTED, MANUAL, Client, Rig
 
+pytestmark = pytest.mark.usefixtures("each_engine")
+
 CLOSE_SLOW = 6
 
 
@@ -216,6 +218,17 @@ def test_calls_of_a_dead_hub_are_answered() -> None:
         ]
         client.feed(frames.request(78))
         assert client.ops() == [frames.ERROR]
+
+
+def test_calls_of_a_dead_hub_are_answered_in_their_order() -> None:
+    with Rig() as rig:
+        client = rig.client(1)
+        client.feed(*(frames.request(number) for number in range(1, 6)))
+        rig.hub.frames(client.handle, frames.frame(frames.REPLY, frames.varint(2) + b"\0\0\0\x80"), done=True)
+        rig.settle()
+        client.take()
+        rig.engine.unlink_hub()
+        assert [frame.body[3] for frame in client.take()] == [1, 3, 4, 5]
 
 
 def test_ledger_follows_an_event() -> None:

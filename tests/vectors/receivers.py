@@ -8,11 +8,13 @@ that are judged behind it (the content of an extension is the hub's).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from support import frames, vectors
 from support.rig import Rig
 
+from chatd.engine.reference import ReferenceEngine
 from chatd.wire import Frame, Framer, PeerProtocolError, Session, Verdict, WireError, decode, make
 from chatd.wire.schema import CLIENT, SERVER, Close, ErrorCode, Op
 
@@ -53,9 +55,13 @@ def reference(vector: dict[str, Any]) -> tuple[str, str]:
         return f"close {error.reason}", ""
 
 
-def engine(vector: dict[str, Any]) -> tuple[str, str]:
+class ReferenceRig(Rig):
+    engine_class = ReferenceEngine
+
+
+def engine(vector: dict[str, Any], rig_class: type[Rig] = Rig) -> tuple[str, str]:
     """The engine through its second door, with a fake hub behind it."""
-    with Rig() as rig:
+    with rig_class() as rig:
         client = rig.client()
         if vector["state"] != "start":
             client.feed(frames.hello(features=0))
@@ -86,4 +92,7 @@ class Receiver:
 RECEIVERS = {
     "reference": Receiver(reference),
     "engine": Receiver(engine, frozenset({"client"}), frozenset({"ext.content"})),
+    "reference engine": Receiver(
+        partial(engine, rig_class=ReferenceRig), frozenset({"client"}), frozenset({"ext.content"})
+    ),
 }

@@ -1,0 +1,223 @@
+"""What each op of a client does. A value that the protocol never allows closes; one that is merely not acceptable is
+answered, and the connection stays. What needs the state of others (membership, idempotency, order) is the hub's.
+"""
+
+from chatd.engine.reference import output, rates, records, sends, topics
+from chatd.engine.reference.output import RETRYABLE, retry_after_default_ms, send_error
+from chatd.engine.reference.queues import doom
+from chatd.engine.reference.records import FromShard
+from chatd.engine.reference.state import Call, Connection, LinkStage, Stage, State
+from chatd.wire import Frame
+from chatd.wire.schema import (
+    FLAG_PING_REPLY_WANTED,
+    KINDS,
+    LITE_FRAME_BYTES_MIN,
+    MAJOR,
+    SEND_BODY_BYTES_MAX,
+    Close,
+    ErrorCode,
+    Feature,
+    Kind,
+    Op,
+)
+
+on_ephemeral = topics.on_ephemeral
+
+
+def on_ping(state: State, conn: Connection, frame: Frame, _body: bytes) -> None:
+    if frame.flags & FLAG_PING_REPLY_WANTED:
+        output.send(state, conn, Op.PONG, echo=frame["echo"])
+
+
+def on_bye(state: State, conn: Connection, _frame: Frame, _body: bytes) -> None:
+    doom(state, conn, Close.NORMAL)
+
+
+# -- before login --
+
+
+def on_hello(state: State, conn: Connection, frame: Frame, _body: bytes) -> None:
+    settings = state.settings
+    if conn.stage != Stage.HELLO or frame["frame_bytes_max"] < LITE_FRAME_BYTES_MIN:
+        doom(state, conn, Close.BAD_FRAME)
+        return
+    if frame["major"] != MAJOR or frame.unknown_extension:
+        send_error(state, conn, ErrorCode.UNSUPPORTED, Op.HELLO)
+        doom(state, conn, Close.UNSUPPORTED)
+        return
+    conn.features = frame["features"] & settings.features
+    conn.frame_bytes_max = frame["frame_bytes_max"]
+    conn.window_frames = min(frame["window_frames"] or settings.window_frames_default, settings.window_frames_max)
+    conn.window_bytes = min(frame["window_bytes"] or settings.window_bytes_default, settings.window_bytes_max)
+    # Spread, so that a million clients that came at once do not send their heartbeats at once.
+    spread = settings.heartbeat_ms * settings.heartbeat_jitter_percent // 100
+    conn.heartbeat_ms = settings.heartbeat_ms
+    if spread:
+        conn.heartbeat_ms += state.random_below(2 * spread + 1) - spread
+    conn.stage = Stage.GREETED
+    if conn.features & Feature.CHALLENGE:
+        conn.nonce = state.nonce()
+        output.send(state, conn, Op.CHALLENGE, nonce=conn.nonce)
+
+
+def may_log_in(state: State, conn: Connection, frame: Frame) -> bool:
+    if conn.stage != Stage.GREETED:
+        doom(state, conn, Close.BAD_FRAME)
+        return False
+    if frame.unknown_extension:
+        send_error(state, conn, ErrorCode.UNSUPPORTED, frame.op)
+        return False
+    conn.stage = Stage.AUTHENTICATING
+    return True
+
+
+def on_auth(state: State, conn: Connection, frame: Frame, _body: bytes) -> None:
+    if may_log_in(state, conn, frame):
+        given = (frame["credential"], frame["device"], frame["identity"], frame["proof"], frame["label"])
+        state.upcalls.append(("auth", conn.handle, *given, conn.nonce, conn.address))
+        conn.nonce = b""  # good for one attempt
+
+
+def on_resume(state: State, conn: Connection, frame: Frame, _body: bytes) -> None:
+    if may_log_in(state, conn, frame):
+        given = (frame["ticket"], frame["log_epoch"], frame["cursor"])
+        state.upcalls.append(("resume", conn.handle, *given, conn.address))
+        conn.nonce = b""
+
+
+def on_reauth(state: State, conn: Connection, frame: Frame, _body: bytes) -> None:
+    if conn.reauthenticating:
+        # One at a time: checking a password is dear.
+        send_error(state, conn, ErrorCode.NOT_ALLOWED_NOW, Op.REAUTH)
+        return
+    conn.reauthenticating = True
+    given = (frame["credential"], frame["identity"], frame["proof"])
+    state.upcalls.append(("reauth", conn.handle, *given, conn.user, conn.device, conn.session_epoch))
+
+
+# -- SEND and SKIP --
+
+
+def send_fault(frame: Frame, body: bytes) -> int:
+    """What is wrong with the content of a SEND, as an error code; 0: nothing."""
+    rule = KINDS.get(frame["kind"])
+    if frame["cid"] == 0:
+        return ErrorCode.BAD_REQUEST
+    if rule is None or not rule.client or frame.unknown_extension:
+        return ErrorCode.UNSUPPORTED
+    if len(body) > SEND_BODY_BYTES_MAX or len(frame["payload"]) > rule.payload_bytes_max:
+        return ErrorCode.TOO_LARGE
+    if frame["kind"] in {Kind.TEXT, Kind.MARKDOWN}:
+        try:
+            frame["payload"].decode("utf-8")
+        except UnicodeDecodeError:
+            return ErrorCode.BAD_REQUEST
+    return 0
+
+
+def on_send(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
+    cseq, cid = frame["cseq"], frame["cid"]
+    if cseq == 0:
+        doom(state, conn, Close.BAD_FRAME)
+        return
+    state.count["sends"] += 1
+    fault = send_fault(frame, body)
+    if fault:
+        # Final: this cseq will never be stored, so nothing has to wait for it any longer.
+        sends.order_settle(conn, cseq)
+        output.send_nak(state, conn, cseq, cid, fault)
+        return
+    if not sends.order_allows(conn, cseq, cid):
+        refuse(state, conn, cseq, cid, ErrorCode.OUT_OF_ORDER)
+        return
+    settings = state.settings
+    wait_ns = conn.sends_rate.charge(state.now_ns, 1, settings.sends_per_s, settings.sends_burst)
+    if wait_ns:
+        refuse(state, conn, cseq, cid, ErrorCode.RATE_LIMITED, wait_ns // 1_000_000 + 1)
+        return
+    enter(state, conn, frame, body, cid)
+
+
+def on_skip(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
+    if frame["cseq"] == 0:
+        doom(state, conn, Close.BAD_FRAME)
+    else:
+        enter(state, conn, frame, body, cid=0)
+
+
+def enter(state: State, conn: Connection, frame: Frame, body: bytes, cid: int) -> None:
+    """Into the table of what has no answer yet, from where it goes to the hub at the end of the tick."""
+    if not sends.enter(state, conn, frame.op, frame.flags, body, frame["cseq"], cid):
+        refuse(state, conn, frame["cseq"], cid, ErrorCode.BUSY)
+        return
+    sends.order_settle(conn, frame["cseq"])
+    if conn.sends_in_flight >= state.settings.sends_in_flight_max:
+        rates.throttle(state, conn, 0)
+
+
+def refuse(state: State, conn: Connection, cseq: int, cid: int, code: int, retry_ms: int = 0) -> None:
+    """NAK a SEND or SKIP. A retryable refusal of a SEND closes the gate of its conversation."""
+    if cid and code in RETRYABLE and not sends.order_note(state, conn, cseq, cid):
+        # A client that keeps so many refusals open: its outbox starts over in order.
+        doom(state, conn, Close.FLOOD)
+        return
+    output.send_nak(state, conn, cseq, cid, code, retry_ms or retry_after_default_ms(code))
+
+
+# -- positions --
+
+
+def on_ack(state: State, conn: Connection, frame: Frame, _body: bytes) -> None:
+    if not output.acknowledge(state, conn, frame["count"]):
+        doom(state, conn, Close.BAD_FRAME)
+
+
+def on_read(state: State, conn: Connection, frame: Frame, _body: bytes) -> None:
+    if frame["cid"] == 0 or frame["seq"] == 0:
+        send_error(state, conn, ErrorCode.BAD_REQUEST, Op.READ, frame["cid"])
+    else:
+        sends.note_position(state, conn.user, frame["cid"], read=frame["seq"])
+
+
+# -- calls --
+
+PULLS = {Op.PULL, Op.SYNC}
+# The number that an ERROR has to name.
+CALL_REF = {Op.PULL: "cid", Op.SUBSCRIBE: "cid", Op.UNSUBSCRIBE: "cid", Op.REQUEST: "id"}
+
+
+def on_call(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
+    """SYNC, PULL, SUBSCRIBE, UNSUBSCRIBE, REQUEST: pass it to the hub, or say why not. Calls are not kept."""
+    ref = frame[CALL_REF[Op(frame.op)]] if frame.op in CALL_REF else 0
+    if frame.unknown_extension:
+        send_error(state, conn, ErrorCode.UNSUPPORTED, frame.op, ref)
+        return
+    if frame.op == Op.SUBSCRIBE and len(conn.topics) >= state.settings.subscriptions_max:
+        send_error(state, conn, ErrorCode.LIMIT_REACHED, frame.op, ref)
+        return
+    settings = state.settings
+    is_pull = frame.op in PULLS
+    outstanding_max = settings.pulls_outstanding_max if is_pull else settings.requests_outstanding_max
+    outstanding = sum(call.is_pull == is_pull for call in conn.calls)
+    code = 0
+    if state.hub.stage != LinkStage.READY:
+        code = ErrorCode.UNAVAILABLE
+    elif outstanding >= outstanding_max or not write_call(state, conn, frame, body):
+        code = ErrorCode.BUSY
+    if code:
+        state.count["calls_refused"] += 1
+        send_error(state, conn, code, frame.op, ref, retry_after_default_ms(code))
+        return
+    state.count["calls"] += 1
+    conn.calls.append(Call(frame.op, ref, is_pull))
+
+
+def write_call(state: State, conn: Connection, frame: Frame, body: bytes) -> bool:
+    """With what an answer may use: the rest of the window in frames and bytes, of which the queue has to hold two."""
+    assert state.hub.ring_out
+    frames_left = max(0, conn.window_frames - len(conn.unacked))
+    queue_left = max(0, state.settings.queue_hard_bytes - conn.queue_bytes)
+    bytes_left = min(max(0, conn.window_bytes - conn.unacked_bytes), queue_left // 2)
+    head = (FromShard.CALL, frame.flags, frame.op, 0, len(body), conn.handle, conn.user, conn.device)
+    room = (frames_left, bytes_left, conn.frame_bytes_max, conn.features)
+    return state.hub.ring_out.put(records.CALL.pack(*head, *room) + body)

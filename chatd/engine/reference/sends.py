@@ -1,0 +1,115 @@
+"""SENDs without an answer, refused ones that must not be overtaken, and positions on their way to the hub.
+
+What was handed to a hub that died is kept with its bytes and handed to the next one, in the original order: the hub's
+idempotency makes that harmless. What no hub has had may still be refused. After a retryable refusal of a cseq, later
+SENDs of the connection to that conversation are OUT_OF_ORDER until it has been retried or skipped.
+"""
+
+from chatd.engine.reference import records
+from chatd.engine.reference.records import FromShard, Ring
+from chatd.engine.reference.state import Connection, Send, State
+from chatd.wire.schema import Op
+
+POSITIONS_RETRY_MS = 10
+
+
+# -- in flight --
+
+
+def enter(state: State, conn: Connection, op: int, flags: int, body: bytes, cseq: int, cid: int) -> bool:
+    """Keep it until it is answered. False: no room."""
+    settings = state.settings
+    if len(state.sends) >= settings.pending_sends_max or state.sends_bytes + len(body) > settings.pending_bytes_max:
+        return False
+    token, state.next_token = state.next_token, state.next_token + 1
+    state.sends[token] = Send(token, conn, op, flags, body, cseq, cid, state.now_ms)
+    state.sends_bytes += len(body)
+    conn.sends_in_flight += 1
+    return True
+
+
+def remove(state: State, send: Send) -> None:
+    del state.sends[send.token]
+    state.sends_bytes -= len(send.body)
+    send.conn.sends_in_flight -= 1
+
+
+def drop(state: State, conn: Connection) -> None:
+    """The connection ends: nobody is left to answer; the client's retry carries the same cseq."""
+    for send in list(state.sends.values()):
+        if send.conn is conn:
+            remove(state, send)
+
+
+def pump(state: State, ring: Ring) -> None:
+    """Hand over what this link has not got, oldest first, as far as the ring has room."""
+    for send in state.sends.values():
+        if send.on_link:
+            continue
+        conn = send.conn
+        kind = FromShard.SEND if send.op == Op.SEND else FromShard.SKIP
+        ids = (conn.handle, send.token, conn.user, conn.device, conn.session_epoch)
+        if not ring.put(records.SEND.pack(kind, send.flags, 0, len(send.body), *ids) + send.body):
+            return
+        state.count["sends_replayed"] += send.handed
+        send.on_link = send.handed = True
+
+
+def rewind(state: State) -> None:
+    """A fresh link has got nothing yet."""
+    for send in state.sends.values():
+        send.on_link = False
+
+
+def wait_ms(state: State) -> int:
+    """How long a SEND that no hub has had may wait: for room in the ring, or for a hub."""
+    return state.settings.pending_wait_ms if state.hub.ring_out else state.settings.hubless_wait_ms
+
+
+def waiting(state: State) -> list[Send]:
+    return [send for send in state.sends.values() if not send.handed]
+
+
+# -- refused ones --
+
+
+def order_allows(conn: Connection, cseq: int, cid: int) -> bool:
+    """May cseq go to cid now, as far as this connection's refusals are concerned?"""
+    return not any(open_cid == cid and open_cseq < cseq for open_cseq, open_cid in conn.refused.items())
+
+
+def order_note(state: State, conn: Connection, cseq: int, cid: int) -> bool:
+    """Remember a refusal. False: this client has more open ones than it may."""
+    if cseq not in conn.refused and len(conn.refused) >= state.settings.refused_sends_max:
+        return False
+    conn.refused[cseq] = cid
+    return True
+
+
+def order_settle(conn: Connection, cseq: int) -> None:
+    conn.refused.pop(cseq, None)
+
+
+# -- positions --
+
+
+def note_position(state: State, user: int, cid: int, delivered: int = 0, read: int = 0) -> None:
+    """Merge a position; all of them go to the hub together, position_interval_ms after the first."""
+    if (user, cid) not in state.positions:
+        if len(state.positions) >= state.settings.positions_max:
+            state.count["positions_dropped"] += 1
+            return
+        state.positions_due_ms = state.positions_due_ms or state.now_ms + state.settings.position_interval_ms
+    old_delivered, old_read = state.positions.get((user, cid), (0, 0))
+    state.positions[user, cid] = (max(delivered, old_delivered), max(read, old_read))
+
+
+def pump_positions(state: State, ring: Ring) -> None:
+    if not state.positions_due_ms or state.now_ms < state.positions_due_ms:
+        return
+    for (user, cid), (delivered, read) in list(state.positions.items()):
+        if not ring.put(records.POSITION.pack(FromShard.POSITION, user, cid, delivered, read)):
+            break
+        del state.positions[user, cid]
+        state.count["positions"] += 1
+    state.positions_due_ms = state.now_ms + POSITIONS_RETRY_MS if state.positions else 0
