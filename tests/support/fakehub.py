@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from support.fakeshard import Ack, Answer, FakeShard, Nak, Registered, Session, decode_answer
-
 from chatd.hub.core_settings import HubCoreSettings
+from support.fakeshard import Ack, Answer, FakeShard, Nak, Registered, Session, decode_answer
 
 NOW_MS = 1_800_000_000_000
 

@@ -8,9 +8,6 @@ from typing import Any, NoReturn
 import msgpack
 import pytest
 import trio
-from support import fakeshard
-from support.fakeshard import FakeShard
-from support.plain_core import PlainCore
 
 from chatd._native import HubCore
 from chatd.hub.core_settings import HubCoreSettings
@@ -24,6 +21,9 @@ from chatd.storage.journal_codec import decode_batch
 from chatd.storage.sqlite.folder import SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
 from chatd.wire.schema import ErrorCode, Method, Op
+from support import fakeshard
+from support.fakeshard import FakeShard
+from support.plain_core import PlainCore
 
 UNLIMITED = {"pulls_per_s": 0, "requests_per_s": 0, "resolves_per_min": 0}
 NO_FLAGS = UserFlag(0)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import trio
+
 from support import fakeshard
 from support.fakeshard import Ack, Answer, Committed, Deliver, FakeShard, Nak, Registered, Session, decode_deliver
 from support.hub_rig import NativeDoor, Rig

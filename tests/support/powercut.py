@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
-from support.faultvfs import FaultVfs, Keep
-from support.journal_batches import Traffic
-
 from chatd.errors import StorageError
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import row_record
@@ -25,6 +22,8 @@ from chatd.storage.sqlite.check import check_store
 from chatd.storage.sqlite.directory import LockFile, remove_database
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
+from support.faultvfs import FaultVfs, Keep
+from support.journal_batches import Traffic
 
 RESERVE = {"reserve_bytes": 4096, "slack_bytes": 4096}
 KEEPS: tuple[Keep, ...] = ("none", "all", "random", "torn")
