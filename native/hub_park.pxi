@@ -4,7 +4,7 @@
 # again from their first check, as if they had just arrived. Sends of one device form one queue: while its first waits,
 # later ones queue behind the same need, whatever they are for, or a cseq could overtake an older one into the same
 # conversation. Bound: parked_records_max and parked_bytes_max over all needs; beyond, a SEND gets BUSY, a login
-# UNAVAILABLE.
+# UNAVAILABLE, and a position is dropped: the next one of that user says more.
 
 cdef inline uint64_t hub_parked_cost(uint32_t bytes) noexcept nogil:
     return sizeof(hub_parked_t) + bytes
@@ -73,7 +73,7 @@ cdef void hub_refuse_parking(hub_t* h, uint32_t shard, const uint8_t* record, si
     elif record[0] == LINK_S_CALL:
         memcpy(&call, record, sizeof(call))
         hub_call_refuse(h, shard, &call, 0, ERR_BUSY)
-    else:
+    elif hub_is_sending(record):
         s.shard = shard
         memcpy(&s.head, record, sizeof(link_send))
         s.body = record + sizeof(link_send)
@@ -81,7 +81,7 @@ cdef void hub_refuse_parking(hub_t* h, uint32_t shard, const uint8_t* record, si
         hub_send_parse(&s)
         hub_refuse(h, &s, ERR_BUSY, h.settings.busy_retry_ms)
 
-# Run one SEND, SKIP, LOGIN, SUBSCRIBE or UNSUBSCRIBE, or let it wait.
+# Run one SEND, SKIP, LOGIN, POSITION, SUBSCRIBE or UNSUBSCRIBE, or let it wait.
 cdef void hub_run(hub_t* h, uint32_t shard, const uint8_t* record, size_t n, uint64_t checked_cseq) noexcept nogil:
     cdef hub_need_t wait
     cdef hub_need_t* need = NULL
@@ -96,6 +96,8 @@ cdef void hub_run(hub_t* h, uint32_t shard, const uint8_t* record, size_t n, uin
         outcome = HUB_PARK if need != NULL else hub_on_send(h, shard, record, n, checked_cseq, &wait)
     elif record[0] == LINK_S_LOGIN:
         outcome = hub_on_login(h, shard, record, &wait)
+    elif record[0] == LINK_S_POSITION:
+        outcome = hub_on_position(h, record, &wait)
     else:
         outcome = hub_on_subscription(h, shard, record, &wait)
     if outcome != HUB_PARK:

@@ -61,19 +61,15 @@ cdef void hub_on_ready(hub_t* h, uint32_t shard) noexcept nogil:
 
 # True: the record is for Python.
 cdef bint hub_take(hub_t* h, uint32_t shard, const uint8_t* record, size_t n) noexcept nogil:
-    cdef link_position position
     cdef link_closed closed
     cdef link_received received
     cdef uint8_t type = record[0]
-    if type == LINK_S_SEND or type == LINK_S_SKIP or type == LINK_S_LOGIN:
+    if type == LINK_S_SEND or type == LINK_S_SKIP or type == LINK_S_LOGIN or type == LINK_S_POSITION:
         hub_run(h, shard, record, n, 0)
     elif type == LINK_S_CALL:
         if (<const link_call*>record).op != OP_SUBSCRIBE and (<const link_call*>record).op != OP_UNSUBSCRIBE:
             return True
         hub_run(h, shard, record, n, 0)
-    elif type == LINK_S_POSITION:
-        memcpy(&position, record, sizeof(position))
-        hub_on_position(h, &position)
     elif type == LINK_S_CLOSED:
         memcpy(&closed, record, sizeof(closed))
         hub_on_closed(h, shard, &closed)

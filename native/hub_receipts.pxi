@@ -126,16 +126,20 @@ cdef void hub_position_merge(hub_t* h, hub_conversation_t* c, hub_member_t* m, u
     hub_position_moved(h, c, m)
     hub_receipt_due(h, c, m, read_before)
 
-cdef void hub_on_position(hub_t* h, const link_position* p) noexcept nogil:
-    cdef hub_conversation_t* c = hub_conversation(h, p.cid)
+cdef hub_outcome hub_on_position(hub_t* h, const uint8_t* record, hub_need_t* wait) noexcept nogil:
+    cdef link_position position
+    cdef hub_conversation_t* c
     cdef hub_member_t* m
-    if c == NULL or not c.loaded:
-        # A delivery or a read keeps a conversation loaded for a while; a straggler is repeated by the client.
-        hub_need(h, NEED_CONVERSATION, p.cid, 0)
-        return
-    m = hub_member(c, p.user)
+    memcpy(&position, record, sizeof(position))
+    c = hub_conversation(h, position.cid)
+    if position.cid != 0 and (c == NULL or not c.loaded):
+        wait.kind = NEED_CONVERSATION
+        wait.key = position.cid
+        return HUB_PARK
+    m = hub_member(c, position.user) if c != NULL else NULL
     if m != NULL:
-        hub_position_merge(h, c, m, p.delivered_seq, p.read_seq)
+        hub_position_merge(h, c, m, position.delivered_seq, position.read_seq)
+    return HUB_DONE
 
 
 # -- what others see ---------------------------------------------------------------------------------------------------

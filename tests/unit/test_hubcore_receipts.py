@@ -78,6 +78,18 @@ def test_a_pair_writes_one_record_a_second(hub: FakeHub, shard: FakeShard, alice
     assert hub.core.timeout_ms() == -1
 
 
+def test_a_position_waits_for_its_conversation(hub: FakeHub, shard: FakeShard) -> None:
+    hub.conversations[7] = (*hub.conversations[7][:2], 5, 5, 0, 0, hub.conversations[7][6])
+    hub.answers = False
+    shard.position(2, 7, 4, 0)
+    shard.position(2, 7, 5, 5)
+    assert ("need_conversation", 7) in hub.run()
+    hub.answer(("need_conversation", 7))
+    hub.tick_ms += 1000
+    hub.run()
+    assert hub.core.intervals(7, 2) == [(2, 1, 1, 0, 5, 5, 5)]
+
+
 def test_a_refused_position_is_staged_again(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
     shard.position(2, 7, 4, 4)
     hub.poll()

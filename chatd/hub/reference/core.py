@@ -70,7 +70,7 @@ class ReferenceHubCore:
 
     def _take(self, link: links.Link, record: bytes) -> None:
         hub, kind = self._hub, record[0]
-        if kind in {links.S_SEND, links.S_SKIP, links.S_LOGIN}:
+        if kind in {links.S_SEND, links.S_SKIP, links.S_LOGIN, links.S_POSITION}:
             sends.run(hub, link, record)
         elif kind == links.S_CALL:
             _, flags, op, _, _, handle, user, device, *window = links.CALL.unpack_from(record)
@@ -79,8 +79,6 @@ class ReferenceHubCore:
             else:
                 body = record[links.CALL.size :]
                 hub.upcalls.append(("call", link.shard, handle, user, device, op, flags, *window, body))
-        elif kind == links.S_POSITION:
-            receipts.on_position(hub, record)
         elif kind == links.S_CLOSED:
             sessions.on_closed(hub, link, record)
         elif kind == links.S_RECEIVED:

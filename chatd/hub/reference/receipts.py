@@ -1,7 +1,7 @@
 """Positions and RECEIPT frames. Mirrors native/hub_receipts.pxi; the theory is there."""
 
 from chatd.hub.reference import links
-from chatd.hub.reference.state import Conversation, Member, State
+from chatd.hub.reference.state import Conversation, Member, Need, State
 from chatd.storage import journal_codec as journal
 from chatd.wire.schema import Feature
 
@@ -78,15 +78,16 @@ def merge(hub: State, conversation: Conversation, member: Member, delivered_seq:
         due(hub, conversation, member, before[0])
 
 
-def on_position(hub: State, record: bytes) -> None:
+def on_position(hub: State, record: bytes) -> Need | None:
+    """Returns what it has to wait for."""
     _, user, cid, delivered_seq, read_seq = links.POSITION.unpack(record)
     conversation = hub.conversations.get(cid)
-    if conversation is None or not conversation.loaded:
-        hub.ask(("conversation", cid))
-        return
-    member = conversation.member(user)
-    if member is not None:
+    if cid and (conversation is None or not conversation.loaded):
+        return ("conversation", cid)
+    member = conversation.member(user) if conversation is not None else None
+    if conversation is not None and member is not None:
         merge(hub, conversation, member, delivered_seq, read_seq)
+    return None
 
 
 def flush(hub: State) -> None:

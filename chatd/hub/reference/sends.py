@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 from chatd.hub.reference import links
+from chatd.hub.reference.receipts import on_position
 from chatd.hub.reference.sessions import on_login
 from chatd.hub.reference.siphash import siphash24
 from chatd.hub.reference.state import Answer, Conversation, Device, Member, Need, Parked, Sent, State
@@ -33,7 +34,7 @@ PARKED_OVERHEAD_BYTES = 24
 
 
 def run(hub: State, link: links.Link, record: bytes, checked: Sent | int | None = None) -> None:
-    """One SEND, SKIP, LOGIN, SUBSCRIBE or UNSUBSCRIBE: do it, or let it wait.
+    """One SEND, SKIP, LOGIN, POSITION, SUBSCRIBE or UNSUBSCRIBE: do it, or let it wait.
 
     checked: what the main database said of the cseq that was asked for: a Sent, or that cseq when it is unknown.
     """
@@ -45,6 +46,8 @@ def run(hub: State, link: links.Link, record: bytes, checked: Sent | int | None 
         need = waits or on_send(hub, link, record, checked)
     elif record[0] == links.S_LOGIN:
         need = on_login(hub, link, record)
+    elif record[0] == links.S_POSITION:
+        need = on_position(hub, record)
     else:
         need = on_subscription(hub, link, record)
     if need is None:
@@ -72,7 +75,7 @@ def refuse_parking(hub: State, link: links.Link, record: bytes) -> None:
         link.say_registered(ErrorCode.UNAVAILABLE, handle, user, device)
     elif record[0] == links.S_CALL:
         refuse_call(hub, link, record, 0, ErrorCode.BUSY)
-    else:
+    elif record[0] != links.S_POSITION:
         refuse(hub, Sending(hub, link, record), ErrorCode.BUSY, hub.settings.busy_retry_ms)
 
 
