@@ -69,7 +69,7 @@ def native_extension() -> list[Extension]:
     extension = Extension(
         "chatd._native",
         sources=[str(NATIVE / "_native.pyx")],
-        include_dirs=[str(NATIVE)],
+        include_dirs=[str(NATIVE), str(NATIVE / "common")],
         depends=parts,
         define_macros=macros,
         extra_compile_args=flags,

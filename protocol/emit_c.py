@@ -1,4 +1,4 @@
-"""schema.toml → native/schema.pxi (Cython, for the engine) and chatd_schema.h (C, for SDKs)."""
+"""schema.toml → native/common/schema.pxi (Cython, for the engine) and chatd_schema.h (C, for SDKs)."""
 
 from collections.abc import Iterator
 

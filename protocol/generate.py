@@ -25,7 +25,7 @@ CORPUS = ROOT / "protocol/corpus"
 def outputs(schema: Schema) -> dict[Path, bytes]:
     """Path and whole content of every generated file."""
     texts = {
-        ROOT / "native/schema.pxi": emit_c.pxi(schema),
+        ROOT / "native/common/schema.pxi": emit_c.pxi(schema),
         ROOT / "protocol/chatd_schema.h": emit_c.header(schema),
         ROOT / "chatd/wire/schema.py": emit_python.module(schema),
         ROOT / "protocol/schema.json": emit_docs.as_json(schema),

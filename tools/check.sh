@@ -10,7 +10,7 @@ step "ruff check" $bin/ruff check --quiet .
 step "ruff format" $bin/ruff format --check --quiet .
 step "cython-lint" $bin/cython-lint native
 # What the generated C cannot hold under, the hand-written C does.
-for header in native/*.h; do
+for header in native/*.h native/common/*.h; do
     step "gcc $header" gcc -x c -std=gnu11 -D_GNU_SOURCE -fsyntax-only -Wall -Wextra -Wconversion -Wshadow -Werror \
         -Wno-unused-function "$header"
 done

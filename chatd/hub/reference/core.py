@@ -1,4 +1,4 @@
-"""ReferenceHubCore: the interface of chatd._native.HubCore over plain tables. Mirrors hub_core.pxi and hub_poll.pxi."""
+"""ReferenceHubCore: the interface of chatd._native.HubCore over plain tables. Mirrors hub/core.pxi and hub/poll.pxi."""
 
 from typing import Any
 

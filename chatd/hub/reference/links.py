@@ -1,4 +1,4 @@
-"""Rings to the shards, and the records that go into them. Mirrors native/hub_link.pxi; layouts are native/link.h."""
+"""Rings to the shards, and the records that go into them. Mirrors native/hub/link.pxi; layouts are native/link.h."""
 
 from struct import Struct, pack
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""What became durable goes to everybody who may see it. Mirrors native/hub_publish.pxi; the theory is there."""
+"""What became durable goes to everybody who may see it. Mirrors native/hub/publish.pxi; the theory is there."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Positions and RECEIPT frames. Mirrors native/hub_receipts.pxi; the theory is there."""
+"""Positions and RECEIPT frames. Mirrors native/hub/receipts.pxi; the theory is there."""
 
 from chatd.hub.reference import links
 from chatd.hub.reference.state import Conversation, Member, Need, State

@@ -1,4 +1,4 @@
-"""The tables as they were, from the journal. Mirrors native/hub_replay.pxi; the theory is there."""
+"""The tables as they were, from the journal. Mirrors native/hub/replay.pxi; the theory is there."""
 
 from itertools import pairwise
 from typing import Any

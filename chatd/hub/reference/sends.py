@@ -1,4 +1,4 @@
-"""SEND and SKIP, parking, staging and undo. Mirrors native/hub_send.pxi and hub_park.pxi; the theory is there."""
+"""SEND and SKIP, parking, staging and undo. Mirrors native/hub/send.pxi and hub/park.pxi; the theory is there."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Logins, takeover and what a dying shard leaves. Mirrors native/hub_session.pxi; the theory is there."""
+"""Logins, takeover and what a dying shard leaves. Mirrors native/hub/session.pxi; the theory is there."""
 
 from chatd.hub.reference import links
 from chatd.hub.reference.state import Device, Login, Need, State

@@ -1,4 +1,4 @@
-"""SipHash-2-4 as native/siphash.h has it; the second half of the key is the complement of the first."""
+"""SipHash-2-4 as native/common/siphash.h has it; the second half of the key is the complement of the first."""
 
 MASK = (1 << 64) - 1
 

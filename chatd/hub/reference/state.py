@@ -1,4 +1,4 @@
-"""What the hub remembers. Mirrors native/hub_state.pxi, hub_conversation.pxi and hub_device.pxi."""
+"""What the hub remembers. Mirrors native/hub/state.pxi, hub/conversation.pxi and hub/device.pxi."""
 
 from bisect import bisect_left
 from collections import deque

@@ -1,4 +1,4 @@
-"""Who follows the ephemeral side of a conversation. Mirrors native/hub_interest.pxi; the theory is there."""
+"""Who follows the ephemeral side of a conversation. Mirrors native/hub/interest.pxi; the theory is there."""
 
 from chatd.hub.reference import links
 from chatd.hub.reference.state import Conversation, Device, Need, State, Subscription

@@ -3,9 +3,9 @@
 # The hub appends a record here once; the batch that goes to the store, the push into the rings, a link that catches up
 # and PULL all read the same bytes. Records lie back to back in chunks of 1 MiB, so a batch is a few memcpys and letting
 # go is freeing whole chunks. Positions are dense, hence a circle of pointers finds a record in one step, and each
-# conversation keeps the positions of its own events (hub_conversation.pxi).
+# conversation keeps the positions of its own events (hub/conversation.pxi).
 # Records beyond committed_pos are staged: tail_truncate drops them when the store refuses the batch. Bound: 2 million
-# records or 256 MiB, judged by whoever may refuse (hub_send.pxi). Price: 8 bytes per record twice.
+# records or 256 MiB, judged by whoever may refuse (hub/send.pxi). Price: 8 bytes per record twice.
 
 cdef enum:
     TAIL_CHUNK_BYTES = 1 << 20

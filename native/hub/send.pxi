@@ -4,7 +4,7 @@
 # (idempotency), may it be said (membership, rights), may it be said now (OUT_OF_ORDER), can it be stored (size, kind,
 # room). Whatever changes a table leaves an undo entry first, so that a batch the store refuses never happened. All
 # memory is taken before anything is changed: a failed allocation is a NAK, never half a send.
-# Nothing is answered here but refusals and repeats; SEND_ACK is written when the batch is durable (hub_publish.pxi).
+# Nothing is answered here but refusals and repeats; SEND_ACK is written when the batch is durable (hub/publish.pxi).
 
 cdef extern from "siphash.h" nogil:
     uint64_t siphash24(uint64_t k0, uint64_t k1, const uint8_t* p, size_t n) noexcept
