@@ -204,8 +204,11 @@ cdef bint window_ack(engine_t* e, conn_t* c, uint64_t count) noexcept nogil:
 # The connection ends: what it had not acknowledged is of interest to nobody but the ledger.
 cdef void window_drop(engine_t* e, conn_t* c) noexcept nogil:
     cdef uint32_t index
-    cdef uint32_t written = c.unacked_count - c.queue_delivers
+    cdef uint32_t written = 0
     cdef unacked_t* entry
+    # Dropped before, with DELIVERs still in the queue: a closing connection when the engine is disposed.
+    if c.unacked_count > c.queue_delivers:
+        written = c.unacked_count - c.queue_delivers
     for index in range(written):
         entry = unacked_at(c, index)
         if entry.flags & FRAME_TRACED:

@@ -367,3 +367,29 @@ def test_close_for_slowness_says_bye_whatever_was_queued() -> None:
         client.feed(frames.frame(frames.PING, b"", 2))
         rig.engine.close(client.handle, 6, text="too slow")
         assert client.ops()[-1] == frames.BYE
+
+
+@pytest.mark.parametrize(("first_byte_ms", "step_ms", "count"), [(400, 8, 70), (3_000, 8, 70), (40_000, 1_000, 70)])
+def test_deadline_fires_within_a_tick_wherever_it_falls_in_the_wheel(
+    first_byte_ms: int, step_ms: int, count: int
+) -> None:
+    with Rig(first_byte_ms=first_byte_ms) as rig:
+        opened, closed = {}, {}
+        while len(closed) < count:
+            if len(opened) < count and rig.now_ms % step_ms == 0:
+                opened[Client(rig).handle] = rig.now_ms
+            rig.advance(8)
+            closed |= {upcall[1]: rig.now_ms for upcall in rig.upcalls}
+            rig.upcalls.clear()
+            assert rig.now_ms < 200_000
+        assert {closed[handle] - at - first_byte_ms for handle, at in opened.items()} <= set(range(8))
+
+
+def test_engine_is_disposed_of_while_a_slow_reader_closes() -> None:
+    rig = Rig()
+    client = rig.client(1)
+    rig.hub.committed(5, 1, frames.deliver(5, 1), [client.handle])
+    rig.settle()
+    rig.engine.close(client.handle, 18)
+    rig.settle()
+    rig.close()
