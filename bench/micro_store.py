@@ -101,7 +101,7 @@ def measure_fold(folder: SqliteFolder) -> dict[str, float]:
 
 def fold_beside(directory: str, reference: bool, stop: Any, answer: Any) -> None:
     """In a process of its own."""
-    folder = SqliteFolder.open(Path(directory), decoder(reference=reference))
+    folder = SqliteFolder.open(Path(directory), portion_type(reference=reference))
     read, write = os.pipe()
     begin_cpu, begin = time.process_time(), time.perf_counter()
     fold_until(stop, folder, write)
@@ -140,12 +140,12 @@ def measure_sustained(
     }
 
 
-def decoder(*, reference: bool) -> Any:
+def portion_type(*, reference: bool) -> Any:
     if reference:
-        return journal_codec.decode_batch
-    from chatd._native import decode_batch
-
-    return decode_batch
+        from chatd.storage.portion import Portion
+    else:
+        from chatd._native import Portion
+    return Portion
 
 
 def main() -> None:
@@ -159,7 +159,7 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--directory", type=Path, help="where to measure; default a temporary one, removed afterwards")
-    parser.add_argument("--reference", action="store_true", help="decode with the reference in Python")
+    parser.add_argument("--reference", action="store_true", help="read and sort with the reference in Python")
     parser.add_argument("--rate", type=int, default=0, help="then append so many records a second beside a folder")
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--json", type=Path)
@@ -170,7 +170,7 @@ def main() -> None:
         traffic = Traffic(options.conversations, options.devices, options.body)
         store.append(1, *traffic.setup())
         append = measure_append(store, traffic, options.records, options.batch)
-        folder = SqliteFolder.open(base, decoder(reference=options.reference), FoldSettings(segment_age_s=0))
+        folder = SqliteFolder.open(base, portion_type(reference=options.reference), FoldSettings(segment_age_s=0))
         fold = measure_fold(folder)
         folder.close()
         sustained = measure_sustained(store, traffic, options, base) if options.rate else {}

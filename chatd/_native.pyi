@@ -1,4 +1,5 @@
 # The engine as Python sees it; compared with the compiled extension by stubtest (`make check`).
+from collections.abc import Iterator
 from typing import Any, Self, TypeAlias, final
 
 from typing_extensions import Buffer
@@ -53,6 +54,17 @@ def decode_batch(
     list[tuple[int, int, int, int, int, int]],
     list[tuple[int, bytes]],
 ]: ...
+
+@final
+class Portion:
+    members: list[tuple[int, int, int, int, int, int]]
+    positions: list[tuple[int, int, int, int, int, int]]
+    rows: list[tuple[int, bytes]]
+    def add(self, pos: int, count: int, blob: bytes, /) -> None: ...
+    def events(self) -> Iterator[tuple[int, int, int, int, int, int, int, int, int, bytes]]: ...
+    def sends(self) -> Iterator[tuple[int, int, int, int]]: ...
+    def heads(self) -> list[tuple[int, int, int, int, int]]: ...
+    def highest_cseqs(self) -> list[tuple[int, int]]: ...
 
 @final
 class HubCore:

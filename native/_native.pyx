@@ -20,6 +20,7 @@ include "common/ring_object.pxi"
 include "common/link.pxi"
 include "common/epoll.pxi"
 include "common/journal.pxi"
+include "common/portion.pxi"
 
 # The hub: tables, order, rings.
 include "hub/map.pxi"

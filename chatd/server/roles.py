@@ -42,11 +42,11 @@ class Role:
 
 async def run_folder(role: Role, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Fold until told to stop, then once more. In a thread: a fold of 100,000 records takes a second."""
-    from chatd.engine.native import decode_batch
+    from chatd.engine.native import Portion
     from chatd.storage.sqlite.fold_loop import fold_until
     from chatd.storage.sqlite.folder import SqliteFolder
 
-    folder = await _patiently(lambda: SqliteFolder.open(role.data, decode_batch), StorageError)
+    folder = await _patiently(lambda: SqliteFolder.open(role.data, Portion), StorageError)
     task_status.started()
     stop = threading.Event()
     async with trio.open_nursery() as nursery:

@@ -11,13 +11,46 @@ from typing import Any, NamedTuple, Protocol
 import msgpack
 
 from chatd.errors import LocalProtocolError
-from chatd.storage.journal_codec import Decoded
+from chatd.storage.journal_codec import (
+    Decoded,
+    EventTuple,
+    IdempotencyTuple,
+    MemberTuple,
+    PositionTuple,
+    RowTuple,
+)
 
 
 class Decoder(Protocol):
     """chatd._native.decode_batch, or the reference in journal_codec."""
 
     def __call__(self, pos: int, count: int, blob: bytes, /) -> Decoded | tuple[Any, ...]: ...
+
+
+class Portion(Protocol):
+    """The records of one fold, added batch by batch, then read by table: chatd._native.Portion, or the reference in
+    portion.py. Nothing is added once it has been read.
+    """
+
+    members: list[MemberTuple]
+    """In journal order, like positions and rows."""
+    positions: list[PositionTuple]
+    rows: list[RowTuple]
+
+    def add(self, pos: int, count: int, blob: bytes, /) -> None:
+        """One batch. Raises ValueError as Decoder does; the portion is of no use then."""
+
+    def events(self) -> Iterable[EventTuple]:
+        """By conversation, in journal order within each."""
+
+    def sends(self) -> Iterable[IdempotencyTuple]:
+        """By device, in journal order within each."""
+
+    def heads(self) -> Iterable[tuple[int, int, int, int, int]]:
+        """(cid, head_seq, message_count, last_ts, position of the newest event) of every conversation with events."""
+
+    def highest_cseqs(self) -> Iterable[tuple[int, int]]:
+        """(device, highest cseq) of every device with sends or skips."""
 
 
 class Batch(NamedTuple):

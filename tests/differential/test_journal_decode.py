@@ -1,4 +1,4 @@
-"""The native decoder of journal batches and the reference agree on every input, the broken ones too."""
+"""The native readers of journal batches and their references agree on every input, the broken ones too."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from chatd import _native
 from chatd.storage import journal_codec as codec
+from chatd.storage.portion import Portion
 
 NUMBER = st.integers(0, 2**63 - 1)
 SMALL = st.integers(0, 2**32 - 1)
+IDS = st.integers(0, 3) | st.integers(0, 2**63 - 1)
 PAYLOAD = st.binary(max_size=40)
 RECORD = st.one_of(
     st.builds(
@@ -32,6 +34,17 @@ def outcome(decode: Callable[..., Any], pos: int, count: int, blob: bytes) -> An
         return tuple(decode(pos, count, blob))
     except ValueError:
         return "refused"
+
+
+def gathered(make: Callable[[], Any], batches: list[tuple[int, int, bytes]]) -> Any:
+    portion = make()
+    try:
+        for batch in batches:
+            portion.add(*batch)
+    except ValueError:
+        return "refused"
+    tables = (portion.events(), portion.sends(), portion.heads(), portion.highest_cseqs())
+    return [list(table) for table in tables], portion.members, portion.positions, portion.rows
 
 
 @given(pos=st.integers(1, 2**62), records=st.lists(RECORD, max_size=12))
@@ -56,6 +69,31 @@ def test_broken_batches_are_refused_alike(
         broken[offset % len(broken)] = value
     blob = bytes(broken[: max(0, len(broken) - cut)] if cut < 100 else broken)
     assert outcome(_native.decode_batch, 7, count, blob) == outcome(codec.decode_batch, 7, count, blob)
+    assert gathered(_native.Portion, [(7, count, blob)]) == gathered(Portion, [(7, count, blob)])
+
+
+@given(st.lists(st.lists(st.tuples(IDS, IDS, IDS, PAYLOAD), max_size=30), max_size=4))
+def test_portions_of_several_batches_sort_alike(batches: list[list[tuple[int, int, int, bytes]]]) -> None:
+    """Few ids and large ones: equal keys keep their order, and every digit of an id counts."""
+    pos, blobs = 1, []
+    for batch in batches:
+        events = [
+            codec.encode_event((cid, seq, seq, 1, device, seq, 1, seq, -1, body))
+            if body
+            else codec.encode_skip(device, seq)
+            for cid, device, seq, body in batch
+        ]
+        blobs.append((pos, len(events), b"".join(events)))
+        pos += len(events)
+    assert gathered(_native.Portion, blobs) == gathered(Portion, blobs)
+
+
+def test_a_portion_that_was_read_takes_no_more() -> None:
+    portion = _native.Portion()
+    portion.add(1, 1, codec.encode_skip(1, 1))
+    assert list(portion.sends()) == [(1, 1, 0, 0)]
+    with pytest.raises(ValueError, match="has been read"):
+        portion.add(2, 1, codec.encode_skip(1, 2))
 
 
 @pytest.mark.parametrize("length", range(1, 96))

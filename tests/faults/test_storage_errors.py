@@ -12,6 +12,7 @@ from support.journal_batches import event_batch
 from chatd.errors import StoreFailedError, StoreFullError
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import row_record
+from chatd.storage.portion import Portion
 from chatd.storage.sqlite.check import check_store
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
@@ -101,13 +102,13 @@ def test_a_fold_that_fails_changes_nothing_and_is_repeated_by_the_next(
 ) -> None:
     fill(store, 5)
     settings = FoldSettings(vfs=vfs.name, checkpoint_interval_s=0, **RESERVE)
-    folder = SqliteFolder.open(tmp_path, codec.decode_batch, settings)
+    folder = SqliteFolder.open(tmp_path, Portion, settings)
     codes = {"write": IOERR_WRITE, "sync": IOERR_FSYNC, "read": IOERR_READ}
     vfs.fail(operation, "chatd.db-wal", codes[operation])  # type: ignore[arg-type]
     with pytest.raises(StoreFailedError):
         folder.fold_once()
     folder.close()
-    again = SqliteFolder.open(tmp_path, codec.decode_batch, FoldSettings(**RESERVE))
+    again = SqliteFolder.open(tmp_path, Portion, FoldSettings(**RESERVE))
     while again.fold_once().records:
         pass
     again.close()
@@ -117,7 +118,7 @@ def test_a_fold_that_fails_changes_nothing_and_is_repeated_by_the_next(
 
 def test_a_full_disk_stops_the_fold_until_there_is_space(tmp_path: Path, store: SqliteStore, vfs: FaultVfs) -> None:
     fill(store, 5)
-    folder = SqliteFolder.open(tmp_path, codec.decode_batch, FoldSettings(vfs=vfs.name, **RESERVE))
+    folder = SqliteFolder.open(tmp_path, Portion, FoldSettings(vfs=vfs.name, **RESERVE))
     vfs.fail("write", "chatd.db-wal", FULL)
     with pytest.raises(StoreFullError):
         folder.fold_once()
@@ -152,7 +153,7 @@ def test_a_really_full_disk_refuses_serves_and_recovers(small_disk: Path) -> Non
         fill(store)
     store.append(store.next_pos, 1, event_batch(store.next_pos, 1, before=1), urgent=True)
     assert sum(batch.record_count for batch in store.replay(0)) == store.next_pos - 1
-    folder = SqliteFolder.open(small_disk, codec.decode_batch, FoldSettings(portion_records=100, reserve_bytes=0))
+    folder = SqliteFolder.open(small_disk, Portion, FoldSettings(portion_records=100, reserve_bytes=0))
     assert folder.fold_once().records > 0
     folder.close()
     ballast.unlink()

@@ -12,6 +12,7 @@ from support.journal_batches import Traffic
 
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import row_record
+from chatd.storage.portion import Portion
 from chatd.storage.sqlite.check import check_store
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
@@ -22,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = """
 import sys
 from pathlib import Path
-from chatd.storage.journal_codec import decode_batch
+from chatd.storage.portion import Portion
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 settings = FoldSettings(portion_records=150, segment_age_s=0, checkpoint_interval_s=0, reserve_bytes=0)
-folder = SqliteFolder.open(Path(sys.argv[1]), decode_batch, settings)
+folder = SqliteFolder.open(Path(sys.argv[1]), Portion, settings)
 print("ready", flush=True)
 while True:
     folder.fold_once()
@@ -73,7 +74,7 @@ def test_killing_the_folder_loses_and_doubles_nothing(tmp_path: Path) -> None:
         for _ in range(25):
             store.append(*traffic.batch(rng.randint(20, 60)))
         kill_after(start(FOLDER, tmp_path), rng.uniform(0, 0.06))
-    folder = SqliteFolder.open(tmp_path, codec.decode_batch, FoldSettings(**RESERVE))
+    folder = SqliteFolder.open(tmp_path, Portion, FoldSettings(**RESERVE))
     while folder.fold_once().records:
         pass
     folder.close()

@@ -17,7 +17,7 @@ from chatd.hub.loop import Hub
 from chatd.hub.settings import HubSettings
 from chatd.services.role import make_hub
 from chatd.services.users import stage_user
-from chatd.storage.journal_codec import decode_batch
+from chatd.storage.portion import Portion
 from chatd.storage.sqlite.folder import SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
 from chatd.wire.schema import ErrorCode, Method, Op
@@ -305,7 +305,7 @@ async def running(path: Path, **settings: Any) -> AsyncIterator[Rig]:
     """A hub on the store of `path`, made if there is none. Ending it is a kill: nothing is folded or cleaned up."""
     store = SqliteStore.open(path, StoreSettings(reserve_bytes=1 << 20))
     core: Any = PlainCore() if core_kind == "plain" else HubCore(HubCoreSettings(log_epoch=store.log_epoch))
-    folder = SqliteFolder.open(path, decode_batch)
+    folder = SqliteFolder.open(path, Portion)
     hub = make_hub(core, store, HubSettings.from_mapping(UNLIMITED | settings), abort=abort)
     hub.shards.add(0)
     _send, receive = trio.open_memory_channel[tuple[Any, ...]](4)

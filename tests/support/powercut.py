@@ -17,6 +17,7 @@ from unittest.mock import patch
 from chatd.errors import StorageError
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import row_record
+from chatd.storage.portion import Portion
 from chatd.storage.sqlite import segment_chain
 from chatd.storage.sqlite.check import check_store
 from chatd.storage.sqlite.directory import LockFile, remove_database
@@ -41,7 +42,7 @@ def record_run(directory: Path, vfs: FaultVfs, seed: int, batches: int) -> Run:
     rng = random.Random(seed)
     store = SqliteStore.open(directory, StoreSettings(segment_bytes=48 * 1024, vfs=vfs.name, **RESERVE))
     settings = FoldSettings(segment_age_s=-1, checkpoint_interval_s=0, portion_records=150, vfs=vfs.name, **RESERVE)
-    folder = SqliteFolder.open(directory, codec.decode_batch, settings)
+    folder = SqliteFolder.open(directory, Portion, settings)
     rows = [row_record("conversation", {"id": cid, "kind": 2}) for cid in range(1, 7)]
     rows += [row_record("device", {"id": device}) for device in range(1, 5)]
     setup = b"".join(codec.encode_row(row) for row in rows)
@@ -89,7 +90,7 @@ def violation(run: Run, cut: int, keep: Keep, seed: int, directory: Path) -> str
         for batch in store.replay(store.folded_pos()):
             if run.batches[batch.pos] != batch[1:]:
                 return f"the batch at {batch.pos} has other content"
-        folder = SqliteFolder.open(directory, codec.decode_batch, FoldSettings(**RESERVE))
+        folder = SqliteFolder.open(directory, Portion, FoldSettings(**RESERVE))
         while folder.fold_once().records:
             pass
         folder.close()

@@ -12,6 +12,7 @@ from support.journal_batches import TS0, Traffic, event_batch
 from chatd.errors import StorageError, StoreCorruptError, StoreLockedError
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import StoredSend, row_record
+from chatd.storage.portion import Portion
 from chatd.storage.sqlite.check import check_store
 from chatd.storage.sqlite.directory import segment_numbers
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
@@ -30,7 +31,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture
 def folder(tmp_path: Path, store: SqliteStore) -> Iterator[SqliteFolder]:
-    folder = SqliteFolder.open(tmp_path, codec.decode_batch, FOLD)
+    folder = SqliteFolder.open(tmp_path, Portion, FOLD)
     yield folder
     folder.close()
 
@@ -83,7 +84,7 @@ def test_a_portion_is_bounded_and_says_that_more_wait(tmp_path: Path, store: Sql
     append(store, codec.encode_row(row_record("conversation", {"id": 1})))
     for _ in range(10):
         store.append(store.next_pos, 50, event_batch(store.next_pos, 50))
-    folder = SqliteFolder.open(tmp_path, codec.decode_batch, FOLD._replace(portion_records=120))
+    folder = SqliteFolder.open(tmp_path, Portion, FOLD._replace(portion_records=120))
     assert folder.fold_once() == (101, 101, True)
     assert folder.fold_once() == (100, 201, True)
     assert fold_all(folder) == 300
@@ -96,12 +97,12 @@ def test_segments_go_when_folded_and_old_but_never_the_one_in_use(tmp_path: Path
     for _ in range(60):
         store.append(store.next_pos, 50, event_batch(store.next_pos, 50))
     assert len(segment_numbers(tmp_path)) > 4
-    young = SqliteFolder.open(tmp_path, codec.decode_batch, FOLD._replace(segment_age_s=3600))
+    young = SqliteFolder.open(tmp_path, Portion, FOLD._replace(segment_age_s=3600))
     fold_all(young)
     young.settle()
     young.close()
     assert len(segment_numbers(tmp_path)) > 4
-    folder = SqliteFolder.open(tmp_path, codec.decode_batch, FOLD)
+    folder = SqliteFolder.open(tmp_path, Portion, FOLD)
     folder.settle()
     assert len(segment_numbers(tmp_path)) == 1
     folder.close()
@@ -247,9 +248,9 @@ def test_a_batch_that_does_not_decode_stops_the_fold(store: SqliteStore, folder:
 
 def test_one_folder_at_a_time_and_only_where_a_store_is(tmp_path: Path, folder: SqliteFolder) -> None:
     with pytest.raises(StoreLockedError, match="its folder"):
-        SqliteFolder.open(tmp_path, codec.decode_batch, FOLD)
+        SqliteFolder.open(tmp_path, Portion, FOLD)
     with pytest.raises(StorageError, match="no store"):
-        SqliteFolder.open(tmp_path / "nowhere", codec.decode_batch, FOLD)
+        SqliteFolder.open(tmp_path / "nowhere", Portion, FOLD)
 
 
 def test_fold_costs_are_counted_by_stage(store: SqliteStore, folder: SqliteFolder) -> None:

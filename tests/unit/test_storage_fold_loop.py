@@ -12,6 +12,7 @@ from support.journal_batches import event_batch
 from chatd.errors import StoreFullError
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import row_record
+from chatd.storage.portion import Portion
 from chatd.storage.sqlite import fold_loop
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
@@ -30,7 +31,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture
 def folder(tmp_path: Path, store: SqliteStore) -> Iterator[SqliteFolder]:
-    folder = SqliteFolder.open(tmp_path, codec.decode_batch, FoldSettings(portion_records=1, **RESERVE))
+    folder = SqliteFolder.open(tmp_path, Portion, FoldSettings(portion_records=1, **RESERVE))
     yield folder
     folder.close()
 

@@ -2,7 +2,7 @@
 
 Facts: an event inserted straight into its place dirties one or two pages of its own when traffic is spread over
 thousands of conversations; sorted by conversation, a hundred thousand of them share those pages.
-Consequence: read a bounded portion of the journal, decode it, sort every table by its key, and write all of it together
+Consequence: read a bounded portion of the journal, sort every table by its key, and write all of it together
 with `folded_pos` in one transaction. A crash anywhere leaves the transaction whole or absent, and the next fold begins
 where `folded_pos` says: nothing is folded twice, nothing is left out.
 Then checkpoint, which syncs, and only then unlink segments that lie below what was checkpointed (database.py says why
@@ -11,17 +11,15 @@ that is safe). Price: journal and database hold the newest events twice for a wh
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import apsw
 
 from chatd.errors import StorageError, StoreCorruptError, StoreFullError
-from chatd.storage.interface import Decoder, FoldResult
-from chatd.storage.journal_codec import Decoded, IdempotencyTuple
+from chatd.storage.interface import FoldResult, Portion
 from chatd.storage.sqlite.connection import WAL_BYTES_KEPT, connect, storage_errors
 from chatd.storage.sqlite.database import PAGE_BYTES, meta_number
 from chatd.storage.sqlite.directory import FOLDER_LOCK, MAIN_NAME, LockFile, Reserve
@@ -74,23 +72,25 @@ class SqliteFolder:
     cost_ns: CPU time by stage since it was opened, for metrics and benchmarks.
     """
 
-    def __init__(self, directory: Path, decode: Decoder, settings: FoldSettings, lock: LockFile) -> None:
+    def __init__(self, directory: Path, portion: Callable[[], Portion], settings: FoldSettings, lock: LockFile) -> None:
         self._path = directory / MAIN_NAME
-        self._decode = decode
+        self._portion = portion
         self._settings = settings
         self._lock = lock
         self._reserve = Reserve(directory, settings.reserve_bytes, settings.slack_bytes)
         self._main: apsw.Connection | None = None
         self._chain = SegmentChain(directory, settings.vfs)
         self._checkpointed_at = time.monotonic()
-        self.cost_ns = dict.fromkeys(("read", "sort", "event", "idempotency", "other", "commit", "checkpoint"), 0)
+        self.cost_ns = dict.fromkeys(("read", "event", "idempotency", "other", "commit", "checkpoint"), 0)
 
     @classmethod
-    def open(cls, directory: Path, decode: Decoder, settings: FoldSettings = DEFAULT_SETTINGS) -> "SqliteFolder":
-        """decode: chatd._native.decode_batch. Raises StoreLockedError, StorageError when there is no store."""
+    def open(
+        cls, directory: Path, portion: Callable[[], Portion], settings: FoldSettings = DEFAULT_SETTINGS
+    ) -> "SqliteFolder":
+        """portion: chatd._native.Portion. Raises StoreLockedError, StorageError when there is no store."""
         if not (directory / MAIN_NAME).exists():
             raise StorageError(f"{directory} has no store to fold into: the hub makes it")
-        folder = cls(directory, decode, settings, LockFile(directory, FOLDER_LOCK, "folder"))
+        folder = cls(directory, portion, settings, LockFile(directory, FOLDER_LOCK, "folder"))
         try:
             folder._main = folder._connect()
         except BaseException:
@@ -142,11 +142,6 @@ class SqliteFolder:
             portion, end_pos, more = self._read_portion(folded_pos)
         if end_pos == folded_pos:
             return FoldResult(0, folded_pos, more=False)
-        with self._costs("sort"):
-            # By conversation and by device only: sorting is stable and the journal has seqs and cseqs in order, so this
-            # costs a third of sorting by the whole key (0.4 instead of 1.1 us a record, 2026-11).
-            portion.events.sort(key=itemgetter(0))
-            portion.idempotency.sort(key=itemgetter(0))
         main = self._opened()
         with storage_errors("fold into", self._path):
             try:
@@ -165,41 +160,32 @@ class SqliteFolder:
                     main.execute("ROLLBACK")
         return FoldResult(end_pos - folded_pos, end_pos, more)
 
-    def _read_portion(self, folded_pos: int) -> tuple[Decoded, int, bool]:
+    def _read_portion(self, folded_pos: int) -> tuple[Portion, int, bool]:
         """At most portion_records records, but at least one batch; where they end; whether more wait."""
-        portion, end_pos = Decoded([], [], {}, [], [], []), folded_pos
+        portion, end_pos = self._portion(), folded_pos
         for pos, count, blob in self._chain.batches_after(folded_pos):
             if pos != end_pos + 1:
                 raise StoreCorruptError(f"journal records {end_pos + 1} .. {pos - 1} are missing beside {self._path}")
             if end_pos > folded_pos and pos + count - 1 - folded_pos > self._settings.portion_records:
                 return portion, end_pos, True
             try:
-                events, idempotency, changed, members, positions, rows = self._decode(pos, count, blob)
+                portion.add(pos, count, blob)
             except ValueError as error:
                 raise StoreCorruptError(f"the journal batch at {pos} cannot be read: {error}") from error
-            portion.events.extend(events)
-            portion.idempotency.extend(idempotency)
-            portion.changed.update(changed)
-            portion.members.extend(members)
-            portion.positions.extend(positions)
-            portion.rows.extend(rows)
             end_pos = pos + count - 1
         return portion, end_pos, False
 
-    def _write_portion(self, main: apsw.Connection, portion: Decoded) -> None:
+    def _write_portion(self, main: apsw.Connection, portion: Portion) -> None:
         """Rows first: a conversation exists before its head moves, a device before its highest cseq."""
         with self._costs("other"):
             apply_rows(main, portion.rows)
         with self._costs("event"):
-            main.executemany(_INSERT_EVENT, portion.events)
+            main.executemany(_INSERT_EVENT, portion.events())
         with self._costs("idempotency"):
-            main.executemany(_INSERT_IDEMPOTENCY, portion.idempotency)
+            main.executemany(_INSERT_IDEMPOTENCY, portion.sends())
         with self._costs("other"):
-            changed = portion.changed
-            last = {event[0]: event for event in portion.events}
-            heads = [(cid, event[1], event[7], event[2], changed[cid]) for cid, event in last.items()]
-            main.executemany(_UPDATE_CONVERSATION, heads)
-            main.executemany(_UPDATE_DEVICE, highest_cseqs(portion.idempotency).items())
+            main.executemany(_UPDATE_CONVERSATION, portion.heads())
+            main.executemany(_UPDATE_DEVICE, portion.highest_cseqs())
             main.executemany(_UPSERT_MEMBERSHIP, newest(portion.members, key_columns=3))
             main.executemany(_UPSERT_POSITION, newest(portion.positions, key_columns=2))
 
@@ -242,14 +228,6 @@ class SqliteFolder:
             yield
         finally:
             self.cost_ns[stage] += time.thread_time_ns() - begin
-
-
-def highest_cseqs(idempotency: Iterable[IdempotencyTuple]) -> dict[int, int]:
-    highest: dict[int, int] = {}
-    for device, cseq, _, _ in idempotency:
-        if cseq > highest.get(device, 0):
-            highest[device] = cseq
-    return highest
 
 
 def newest(records: Iterable[tuple[Any, ...]], *, key_columns: int) -> list[tuple[Any, ...]]:
