@@ -44,7 +44,7 @@ struct link_call {
     uint8_t type;
     uint8_t flags;           /* flags byte of the frame */
     uint8_t op;
-    uint8_t zero;
+    uint8_t reattach;        /* 1: SUBSCRIBE that stands already, on a fresh link: answered only when it has ended */
     uint32_t body_bytes;
     uint64_t handle;
     uint64_t user;

@@ -16,6 +16,7 @@ cdef extern from "link.h" nogil:
         uint8_t type
         uint8_t flags
         uint8_t op
+        uint8_t reattach
         uint32_t body_bytes
         uint64_t handle
         uint64_t user

@@ -104,10 +104,23 @@ cdef uint16_t hub_subscribe(hub_t* h, hub_device_t* d, hub_conversation_t* c, ui
 
 # -- SUBSCRIBE and UNSUBSCRIBE -----------------------------------------------------------------------------------------
 
+# The connection does not follow cid any more, and is told.
+cdef void hub_say_ended(hub_t* h, uint32_t shard, uint64_t handle, uint64_t cid) noexcept nogil:
+    cdef uint8_t frame[32]
+    cdef out_t o
+    hub_frame_begin(frame, sizeof(frame), &o)
+    wr_varint(&o, cid)
+    hub_say_grant(h, shard, handle, cid, 0)
+    hub_say_frames(h, shard, handle, frame, hub_frame_end(frame, &o, OP_UNSUBSCRIBE, 0), False)
+
 cdef void hub_call_refuse(hub_t* h, uint32_t shard, const link_call* call, uint64_t cid, uint16_t code) noexcept nogil:
     cdef uint8_t frame[64]
     cdef uint64_t retry = h.settings.busy_retry_ms if hub_is_retryable(code) else 0
-    cdef size_t n = hub_frame_error(frame, sizeof(frame), code, call.op, cid, retry)
+    cdef size_t n
+    if call.reattach:
+        hub_say_ended(h, shard, call.handle, cid)
+        return
+    n = hub_frame_error(frame, sizeof(frame), code, call.op, cid, retry)
     hub_say_frames(h, shard, call.handle, frame, n, True)
 
 cdef void hub_call_echo(hub_t* h, uint32_t shard, const link_call* call, uint64_t cid, uint64_t topics) noexcept nogil:
@@ -155,6 +168,8 @@ cdef hub_outcome hub_on_subscription(hub_t* h, uint32_t shard, const uint8_t* re
     if fault != 0:
         hub_call_refuse(h, shard, &call, cid, fault)
         return HUB_DONE
+    if call.reattach:
+        return HUB_DONE
     hub_say_grant(h, shard, call.handle, cid, <uint32_t>topics)
     hub_call_echo(h, shard, &call, cid, topics)
     return HUB_DONE
@@ -170,16 +185,9 @@ cdef void hub_revoke(hub_t* h, hub_conversation_t* c, uint64_t user) noexcept no
     cdef hub_user_t* u = hub_user(h, user)
     cdef hub_device_t* d
     cdef uint32_t i
-    cdef uint8_t frame[32]
-    cdef out_t o
-    cdef size_t n
-    hub_frame_begin(frame, sizeof(frame), &o)
-    wr_varint(&o, c.cid)
-    n = hub_frame_end(frame, &o, OP_UNSUBSCRIBE, 0)
     for i in range(u.online_count if u != NULL else 0):
         d = u.online[i]
         if hub_subscription(d, c) == NULL:
             continue
         hub_unsubscribe(h, d, c)
-        hub_say_grant(h, d.shard, d.handle, c.cid, 0)
-        hub_say_frames(h, d.shard, d.handle, frame, n, False)
+        hub_say_ended(h, d.shard, d.handle, c.cid)

@@ -62,7 +62,12 @@ cdef bint hub_park_in(hub_t* h, hub_need_t* need, uint32_t shard, const uint8_t*
     h.count.parked += 1
     return True
 
-# A record that cannot even wait is refused; nothing is dropped in silence.
+cdef uint64_t hub_call_cid(const uint8_t* record, size_t n) noexcept nogil:
+    cdef cur_t body
+    rd_init(&body, record + sizeof(link_call), n - sizeof(link_call))
+    return rd_varint(&body)
+
+# A record that cannot even wait is refused.
 cdef void hub_refuse_parking(hub_t* h, uint32_t shard, const uint8_t* record, size_t n) noexcept nogil:
     cdef hub_send_t s
     cdef link_login login
@@ -72,7 +77,7 @@ cdef void hub_refuse_parking(hub_t* h, uint32_t shard, const uint8_t* record, si
         hub_login_refuse(h, shard, &login, ERR_UNAVAILABLE)
     elif record[0] == LINK_S_CALL:
         memcpy(&call, record, sizeof(call))
-        hub_call_refuse(h, shard, &call, 0, ERR_BUSY)
+        hub_call_refuse(h, shard, &call, hub_call_cid(record, n), ERR_BUSY)
     elif hub_is_sending(record):
         s.shard = shard
         memcpy(&s.head, record, sizeof(link_send))

@@ -150,7 +150,7 @@ cdef int64_t hub_logins_timeout(hub_t* h) noexcept nogil:
 
 cdef void hub_reattach(hub_t* h, uint32_t shard, const link_login* login) noexcept nogil:
     cdef hub_device_t* d = hub_device_need(h, login.device)
-    cdef hub_user_t* u
+    cdef hub_user_t* u = hub_user(h, login.user)
     if d == NULL:
         hub_say_kick(h, shard, login.handle, CLOSE_INTERNAL)
         return
@@ -165,7 +165,7 @@ cdef void hub_reattach(hub_t* h, uint32_t shard, const link_login* login) noexce
         hub_say_kick(h, d.shard, d.handle, CLOSE_TAKEN_OVER)
         hub_session_end(h, d)
     d.user = login.user
-    d.token_epoch = login.token_epoch
+    d.token_epoch = u.token_epoch if u != NULL and u.loaded else TOKEN_EPOCH_UNKNOWN
     d.frame_bytes_max = login.frame_bytes_max
     d.features = login.features
     d.registered_pos = 0
@@ -174,7 +174,7 @@ cdef void hub_reattach(hub_t* h, uint32_t shard, const link_login* login) noexce
         return
     if login.session_epoch > h.session_epoch_last:
         h.session_epoch_last = login.session_epoch
-    # Revocations of the time without a hub: whoever answers these may kick.
+    # Revoked devices lose their session when this is answered.
     u = hub_user(h, login.user)
     if u == NULL or not u.loaded:
         hub_need(h, NEED_USER, login.user, 0)
@@ -210,9 +210,12 @@ cdef void hub_shard_forget(hub_t* h, uint32_t shard) noexcept nogil:
             hub_login_try(h, d)
         d = following
 
-# A newer token epoch ends the sessions that older credentials opened.
+# A newer token epoch ends the sessions that older credentials opened. A re-attached session does not say how old its
+# credential is: the hub that let it in knew no newer epoch than the first one this hub learns of.
 cdef void hub_user_revoke(hub_t* h, hub_user_t* u) noexcept nogil:
     cdef uint32_t i
     for i in range(u.online_count):
-        if u.online[i].token_epoch < u.token_epoch:
+        if u.online[i].token_epoch == TOKEN_EPOCH_UNKNOWN:
+            u.online[i].token_epoch = u.token_epoch
+        elif u.online[i].token_epoch < u.token_epoch:
             hub_say_kick(h, u.online[i].shard, u.online[i].handle, CLOSE_REVOKED)

@@ -22,6 +22,12 @@ cdef enum:
     CONVERSATION_FLAG_ADMINS_WRITE = 1
     CONVERSATION_FLAG_CLOSED = 2
 
+cdef extern from *:
+    """
+    #define TOKEN_EPOCH_UNKNOWN UINT64_MAX    /* of a re-attached session, until its user has been loaded */
+    """
+    const uint64_t TOKEN_EPOCH_UNKNOWN
+
 # Flags of a device, column device.flags.
 cdef enum:
     DEVICE_FLAG_REVOKED = 1

@@ -88,7 +88,8 @@ class Steps:
 
     @staticmethod
     def subscribe(world: World, device: int, cid: int, topics: int) -> None:
-        shard_of(world, device).subscribe(session(world, device), cid, topics)
+        reattach = (device + cid) % 3 == 0
+        shard_of(world, device).subscribe(session(world, device), cid, topics, reattach=reattach)
 
     @staticmethod
     def unsubscribe(world: World, device: int, cid: int) -> None:

@@ -298,12 +298,22 @@ class FakeShard:
     def position(self, user: int, cid: int, delivered_seq: int = 0, read_seq: int = 0) -> None:
         self.write(_POSITION.pack(S_POSITION, user, cid, delivered_seq, read_seq))
 
-    def call(self, session: Session, op: int, body: bytes, *, window: tuple[int, int] = (100, 100_000)) -> None:
-        head = _CALL.pack(S_CALL, 0, op, 0, len(body), session.handle, session.user, session.device, *window, 65535, 0)
+    def call(
+        self,
+        session: Session,
+        op: int,
+        body: bytes,
+        *,
+        window: tuple[int, int] = (100, 100_000),
+        reattach: bool = False,
+    ) -> None:
+        head = _CALL.pack(
+            S_CALL, 0, op, reattach, len(body), session.handle, session.user, session.device, *window, 65535, 0
+        )
         self.write(head + body)
 
-    def subscribe(self, session: Session, cid: int, topics: int = 3) -> None:
-        self.call(session, OP_SUBSCRIBE, varint(cid) + varint(topics))
+    def subscribe(self, session: Session, cid: int, topics: int = 3, *, reattach: bool = False) -> None:
+        self.call(session, OP_SUBSCRIBE, varint(cid) + varint(topics), reattach=reattach)
 
     def unsubscribe(self, session: Session, cid: int) -> None:
         self.call(session, OP_UNSUBSCRIBE, varint(cid))

@@ -199,6 +199,18 @@ def test_a_removed_member_stops_following(hub: FakeHub, shard: FakeShard, alice:
     ]
 
 
+def test_a_fresh_hub_is_told_of_standing_subscriptions(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
+    hub.conversation(8, 2, 3)
+    shard.subscribe(alice, 7, reattach=True)
+    shard.subscribe(alice, 8, reattach=True)
+    hub.run()
+    assert shard.read() == [
+        Interest(7, 1),
+        Grant(0, 101, 8),
+        Frames(101, ((OP_UNSUBSCRIBE, 0, varint(8)),), False),
+    ]
+
+
 def test_subscriptions_of_a_session_are_bounded() -> None:
     hub = FakeHub(HubCore, HubCoreSettings(subscriptions_max=2))
     hub.person(1, 11)

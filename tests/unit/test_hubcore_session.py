@@ -205,6 +205,20 @@ def test_reattached_sessions_stand_without_an_answer(hub: FakeHub) -> None:
     assert answers(records) == [Ack(1, 7, 1, hub.now_ms, 0)]
 
 
+def test_a_reattached_session_outlives_old_revocations_but_not_new_ones(hub: FakeHub) -> None:
+    hub.users[1] = (5, 0)
+    shard = FakeShard(hub.core, received=None)
+    shard.received(0)
+    shard.login(101, 1, 11, session_epoch=900, reattach=True)
+    shard.ready()
+    hub.run()
+    assert shard.read() == []
+    hub.core.put_user(1, 5, 0)
+    assert shard.read() == []
+    hub.core.put_user(1, 6, 0)
+    assert shard.read() == [Kick(CLOSE_REVOKED, 0, 101)]
+
+
 def test_a_device_that_cannot_queue_more_is_busy(shard: FakeShard) -> None:
     hub = FakeHub(HubCore, HubCoreSettings(parked_records_max=3))
     hub.person(1, 11)

@@ -167,7 +167,9 @@ class ReferenceHubCore:
         known.token_epoch = max(known.token_epoch, token_epoch) if known.loaded else token_epoch
         known.loaded = True
         for device in known.online:
-            if device.token_epoch < known.token_epoch:
+            if device.token_epoch is None:
+                device.token_epoch = known.token_epoch
+            elif device.token_epoch < known.token_epoch:
                 self._hub.links[device.shard].say_kick(device.handle, Close.REVOKED)
         sends.resume(self._hub, ("user", user))
         publishing.flush_links(self._hub)

@@ -34,7 +34,7 @@ def event_at(hub: State, pos: int) -> Event | None:
 def recipients(
     hub: State, conversation: Conversation, event: Event, pos: int, shards: set[int]
 ) -> dict[int, list[int]]:
-    """Handles by shard: of members whose interval contains seq, sessions begun before pos; not of the sending device."""
+    """Handles by shard: sessions begun before pos, of members whose interval has seq, but for the sending device."""
     found: dict[int, list[int]] = {}
     for member in conversation.members:
         user = hub.users.get(member.user)

@@ -10,6 +10,7 @@ from chatd.hub.reference.siphash import siphash24
 from chatd.hub.reference.state import Answer, Conversation, Device, Member, Need, Parked, Sent, State
 from chatd.hub.reference.subscriptions import on_subscription, refuse_call
 from chatd.storage import journal_codec as journal
+from chatd.wire import varint
 from chatd.wire.errors import WireError
 from chatd.wire.frame import Frame, decode
 from chatd.wire.schema import (
@@ -74,7 +75,8 @@ def refuse_parking(hub: State, link: links.Link, record: bytes) -> None:
         _, _, _, _, handle, user, device, *_ = links.LOGIN.unpack(record)
         link.say_registered(ErrorCode.UNAVAILABLE, handle, user, device)
     elif record[0] == links.S_CALL:
-        refuse_call(hub, link, record, 0, ErrorCode.BUSY)
+        cid, _ = varint.decode(record, links.CALL.size)
+        refuse_call(hub, link, record, cid, ErrorCode.BUSY)
     elif record[0] != links.S_POSITION:
         refuse(hub, Sending(hub, link, record), ErrorCode.BUSY, hub.settings.busy_retry_ms)
 

@@ -112,6 +112,7 @@ def reattach(hub: State, link: links.Link, login: Login, user_id: int, device_id
         end_session(hub, device)
     device.user, device.registered_pos = user_id, 0
     begin_session(hub, device, login, session_epoch)
+    device.token_epoch = hub.user(user_id).token_epoch if hub.user(user_id).loaded else None
     hub.session_epoch_last = max(hub.session_epoch_last, session_epoch)
     if not hub.user(user_id).loaded:
         hub.ask(("user", user_id))

@@ -80,9 +80,20 @@ def on_subscription(hub: State, link: links.Link, record: bytes) -> Need | None:
         error = subscribe(hub, device, conversation, topics)
     if error:
         return refuse_call(hub, link, record, cid, error)
-    link.say_grant(handle, cid, topics)
-    link.say_frames(handle, echo(op, cid, topics), done=True)
+    if not is_reattach(record):
+        link.say_grant(handle, cid, topics)
+        link.say_frames(handle, echo(op, cid, topics), done=True)
     return None
+
+
+def is_reattach(record: bytes) -> bool:
+    """A subscription that stands already, told to a fresh hub: answered only when it has ended."""
+    return bool(record[3])
+
+
+def say_ended(link: links.Link, handle: int, cid: int) -> None:
+    link.say_grant(handle, cid, 0)
+    link.say_frames(handle, echo(Op.UNSUBSCRIBE, cid, 0), done=False)
 
 
 def echo(op: int, cid: int, topics: int) -> bytes:
@@ -93,6 +104,9 @@ def echo(op: int, cid: int, topics: int) -> bytes:
 
 def refuse_call(hub: State, link: links.Link, record: bytes, cid: int, code: int) -> Need | None:
     _, _, op, _, _, handle, *_ = links.CALL.unpack_from(record)
+    if is_reattach(record):
+        say_ended(link, handle, cid)
+        return None
     retry = hub.settings.busy_retry_ms if code in RETRYABLE else 0
     link.say_frames(handle, links.frame_error(code, op, cid, retry), done=True)
     return None
@@ -105,6 +119,4 @@ def revoke(hub: State, user: int, conversation: Conversation) -> None:
         subscription = find(device, conversation)
         if subscription is not None:
             remove(hub, subscription)
-            link = hub.links[device.shard]
-            link.say_grant(device.handle, conversation.cid, 0)
-            link.say_frames(device.handle, echo(Op.UNSUBSCRIBE, conversation.cid, 0), done=False)
+            say_ended(hub.links[device.shard], device.handle, conversation.cid)
