@@ -129,17 +129,20 @@ def test_no_handshake_no_connection(tls: TlsServer, greeting: bytes) -> None:
 
 async def test_certificates_are_reloaded_and_live_connections_stay(tls: TlsServer, tmp_path: Path) -> None:
     def presented() -> bytes:
-        with tls.raw() as sock:
-            return sock.getpeercert(binary_form=True) or b""
+        try:
+            with tls.raw() as sock:
+                return sock.getpeercert(binary_form=True) or b""
+        except ssl.SSLCertVerificationError:
+            return before  # this client trusts the new certificate only, and was shown the old one
 
+    before = b""
     before = presented()
     async with tls.client("alice") as alice, tls.server.client("bob"):
         make_certificate(tmp_path)
         os.kill(tls.server.pid, signal.SIGHUP)
         with trio.fail_after(10):
-            while "reloaded" not in tls.server.log.read_text():  # noqa: ASYNC110 a file has no event
+            while presented() == before:  # noqa: ASYNC110 each shard takes the new one when it gets the message
                 await trio.sleep(0.02)
-        assert presented() != before
         cid = await alice.direct((await alice.user_named("bob")).id)
         assert (await alice.send(cid, "still here")).seq
         tls.certificate.write_text("no certificate")
