@@ -1,7 +1,6 @@
 """The operator's settings as the engine's struct of integers (chatd.engine.settings.EngineSettings, by field name)."""
 
 import resource
-from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ def engine_settings(settings: "Settings") -> dict[str, int]:
         "accepts_per_address_per_s": accept.address_connects_per_s,
         "accepts_per_address_burst": accept.address_connects_burst,
         "connections_per_address_max": accept.address_connections_max,
-        "loopback_unlimited": int(any(IPv4Address("127.0.0.1") in network for network in accept.address_exempt)),
         "preauth_connections_max": min(preauth, connections),
         "send_buffer_bytes": queue.socket_send_bytes,
         "notsent_lowat_bytes": queue.socket_unsent_bytes,

@@ -30,7 +30,7 @@ class Listen(Section):
     """TLS, "host:port". Needs [tls] certificate and key."""
     backlog: Annotated[int, Field(ge=16, le=65_535)] = 4096
     """Connections waiting to be accepted, per shard and address. The kernel caps it at net.core.somaxconn."""
-    proxy_networks: list[Network] = []
+    proxy_networks: Annotated[list[Network], Field(max_length=64)] = []
     """Balancers trusted to send a PROXY protocol v2 header first. From these networks it is required, from others it
     is not read."""
 
@@ -80,7 +80,10 @@ class Accept(Section):
     """How many of them may come at once."""
     address_connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """Connections of one address at a time."""
-    address_exempt: list[Network] = [IPv4Network("127.0.0.0/8"), IPv6Network("::1/128")]
+    address_exempt: Annotated[list[Network], Field(max_length=64)] = [
+        IPv4Network("127.0.0.0/8"),
+        IPv6Network("::1/128"),
+    ]
     """Networks without the three limits above and without the login rate per address: NAT gateways, load generators."""
     preauth_connections_max: Annotated[int, Field(ge=16, le=1_000_000)] = 2000
     """Connections that have not logged in; the oldest is evicted (PREAUTH_EVICTED)."""

@@ -105,6 +105,21 @@ class Rpc:
             raise CallError(ErrorCode(code), str(result), answer[2] if len(answer) > 2 else 0)
         return result
 
+    async def ask_all(self, method: str, *arguments: Any, but: int = -1) -> dict[int, Any]:
+        """Call a method of every shard (but that one) at the same time. Those that did not answer are left out."""
+        answers: dict[int, Any] = {}
+
+        async def ask(shard: int) -> None:
+            try:
+                answers[shard] = await self.ask(shard, method, *arguments)
+            except CallError as refusal:
+                log.warning("shard %d: %s", shard, refusal.text)
+
+        async with trio.open_nursery() as nursery:
+            for shard in set(self._hub.shards) - {but}:
+                nursery.start_soon(ask, shard)
+        return answers
+
     def _answered(self, shard: int, call: int, payload: bytes) -> None:
         asked = self._asked.get(call)
         if asked is None or asked[0] != shard:

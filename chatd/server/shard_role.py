@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
     """Until ("stop",)."""
     engine = Engine(EngineSettings(**role.settings["engine"]))
+    engine.trust(role.settings["accept"]["address_exempt"], role.settings["proxy_networks"])
     shard = Shard(engine, role.settings, role.say)
     proxy = bool(role.settings["proxy_networks"])
     tls: list[socket.socket] = []

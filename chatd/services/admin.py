@@ -45,9 +45,11 @@ async def revoke_user(caller: Caller, user: int) -> Result:
 
 
 async def stats(caller: Caller) -> Result:
-    """ADMIN_STATS: the core's counters and those of the Python side, all since the hub started."""
+    """ADMIN_STATS: the core's counters and those of the Python side, since the hub started; shards_…: the engines' of
+    all shards added up, since each started."""
     hub = caller.hub
     counts = await hub.loader.read(lambda view: view.counts())
+    shards = list((await hub.rpc.ask_all("counters")).values())
     figures: dict[str, int] = dict(hub.core.counters())
     figures |= {
         "uptime_s": int(time.time() - hub.started_ms / 1000),
@@ -59,6 +61,7 @@ async def stats(caller: Caller) -> Result:
         "calls_in_progress": hub.calls.in_progress,
         "calls_refused": hub.calls.refused_count,
         "shards_linked": len(hub.shards),
+        **{f"shards_{name}": sum(found.get(name, 0) for found in shards) for name in sorted(set().union(*shards))},
         **{f"{name}_folded": count for name, count in counts._asdict().items()},
     }
     return {1: figures}

@@ -63,7 +63,8 @@ async def create(caller: Caller, user: int, label: str, acts_as_others: bool) ->
 
 async def revoke(caller: Caller, key_id: int) -> Result:
     """ADMIN_API_KEY_REVOKE. Nobody knows which sessions were opened with it, and somebody else may have had it: all
-    sessions, tickets and tokens of its user end, as with ADMIN_USER_REVOKE. Other keys of that user go on working."""
+    sessions, tickets and tokens of its user end, as with ADMIN_USER_REVOKE. Other keys of that user go on working.
+    Sessions that it opened as other users end, too; the shards know them (chatd.shard.key_sessions)."""
 
     def apply() -> Result:
         row = caller.rows.find("api_key", key_id)
@@ -76,5 +77,6 @@ async def revoke(caller: Caller, key_id: int) -> Result:
 
     result = await caller.change(apply, urgent=True)
     row = await caller.hub.lookup(lambda: caller.rows.find("api_key", key_id))
+    await caller.hub.rpc.ask_all("key_revoked", key_id)
     await revocation.enforce(caller.hub, row.uid)
     return result

@@ -164,6 +164,11 @@ async def revocations(hub: Hub, shard: int) -> list[list[int]]:
     return [list(entry) for entry in hub.revoked]
 
 
+async def flooded(hub: Hub, shard: int, device: int) -> None:
+    """A device was closed with FLOOD there: every other shard refuses it for a while, too."""
+    await hub.rpc.ask_all("ban", device, but=shard)
+
+
 RPC_METHODS: dict[str, RpcMethod] = {
     "ping": ping,
     "credential": credential,
@@ -172,4 +177,5 @@ RPC_METHODS: dict[str, RpcMethod] = {
     "device": device,
     "guest": guest,
     "revocations": revocations,
+    "flooded": flooded,
 }

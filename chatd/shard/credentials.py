@@ -22,12 +22,14 @@ API_KEY_PREFIX = "chatd"
 
 
 class Principal(NamedTuple):
-    """Who it is. device: a device that was made or proved on the way, 0 when the login has to get one."""
+    """Who it is. device: a device that was made or proved on the way, 0 when the login has to get one. key: the API
+    key of somebody else that acts as this user, 0 for every other credential."""
 
     user: int
     token_epoch: int
     expires_s: int = 0
     device: int = 0
+    key: int = 0
 
 
 class Attempt(NamedTuple):
@@ -105,12 +107,14 @@ class Credentials:
         digest = hashlib.sha256(secret.encode()).digest()
         if not hmac.compare_digest(digest, subject["hash"] if subject else bytes(32)) or subject is None:
             raise LoginRefusedError(ErrorCode.AUTH_FAILED, "API key")
+        key = 0
         if attempt.identity and attempt.identity != subject["name"]:
+            key = int(number)
             if not subject["acts_as_others"]:
                 raise LoginRefusedError(ErrorCode.FORBIDDEN, "API key: may not act as others")
             subject = await self._hub.call("provision", attempt.identity, "")
         self._charge(subject["user"], attempt.address)
-        return Principal(subject["user"], subject["token_epoch"])
+        return Principal(subject["user"], subject["token_epoch"], key=key)
 
     async def _password(self, attempt: Attempt) -> Principal:
         """Same shape and time for a wrong password, a user without one, and nobody."""

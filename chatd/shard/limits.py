@@ -130,14 +130,19 @@ class LoginLimits:
         if self.exempt(address):
             self._users.give_back(name)
 
+    def banned(self, device: int) -> float:
+        """Seconds for which this device is refused, before its credential is looked at. Costs it nothing: the number
+        is only the client's word so far, and others must not be able to shut a device out by naming it."""
+        return self._bans.remaining_s(device) if device else 0.0
+
+    def ban(self, device: int) -> None:
+        """Refuse a device for a while, wherever it comes from: it flooded or flapped."""
+        self._bans.add(device)
+
     def device(self, device: int, address: str) -> float:
-        """Charge a login of a device; too many of them and it is refused for a while. Seconds to wait."""
+        """Charge a login whose credential was good to its device; too many and it is banned. Seconds to wait."""
         if not device or self.exempt(address):
             return 0.0
-        banned_s = self._bans.remaining_s(device)
-        if banned_s:
-            return banned_s
         if self._devices.take(device):
-            self._bans.add(device)
-            return self._bans.remaining_s(device)
-        return 0.0
+            self.ban(device)
+        return self.banned(device)

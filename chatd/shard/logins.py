@@ -5,6 +5,8 @@
 # hub, natively, is the same for both and is where revocations and takeover are decided.
 """What a shard does with AUTH, RESUME, REAUTH and the hub's answer to a registration."""
 
+import contextlib
+import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from chatd.engine.interface import Engine
 from chatd.shard import frames
 from chatd.shard.credentials import Attempt, Credentials, LoginRefusedError, Principal
 from chatd.shard.hub_calls import HubCalls, HubRefusalError
+from chatd.shard.key_sessions import KeySessions
 from chatd.shard.limits import LoginLimits
 from chatd.shard.ticket import Ticket, TicketRing
 from chatd.shard.tokens import TokenVerifier
@@ -25,16 +28,19 @@ from chatd.wire.schema import Close, ErrorCode, Op
 PENDING_MAX = 65_536
 LOGINS_MAX = 2048
 BUSY_RETRY_MS = 1000
+# Short of memory: whoever is refused comes back at a moment of its own.
+SHED_RETRY_S = (5.0, 30.0)
 
 Start = Callable[..., None]
 
 
 class Pending(NamedTuple):
-    """A registration under way. resumed: (log epoch, cursor) of the client, None for AUTH."""
+    """A registration under way. resumed: (log epoch, cursor) of the client, None for AUTH. key: Principal.key."""
 
     token_epoch: int
     token_expires_s: int
     resumed: tuple[int, bytes] | None
+    key: int = 0
 
 
 class Logins:
@@ -59,6 +65,12 @@ class Logins:
         self._log_epoch = 0
         self._log = logs.get()
         self._limited = logs.Limited()
+        self._keys = KeySessions(
+            lambda handle: engine.terms(handle) is not None, lambda handle: self._end(handle, Close.REVOKED)
+        )
+        self.sheds = False
+        """Short of memory: nobody new."""
+        hub.questions |= {"ban": self._ban, "key_revoked": self._keys.revoke}
         tokens = self._use_keys(settings["secrets"])
         self._credentials = Credentials(hub, self._limits, tokens, auth["password_queue_max"])
 
@@ -77,9 +89,9 @@ class Logins:
         if not isinstance(opened, Ticket):
             self._refuse(handle, Op.RESUME, opened, "ticket", address)
             return
-        banned_s = self._limits.device(opened.device, address)
-        if banned_s:
-            self._shed(handle, banned_s)
+        refused_s = self._limits.banned(opened.device) or self._limits.device(opened.device, address)
+        if self.sheds or refused_s:
+            self._shed(handle, refused_s)
             return
         user, device, token_epoch, session_epoch, _, token_expires_s = opened
         if self._engine.register(handle, user, device, token_epoch, session_epoch, token_expires_s):
@@ -104,8 +116,8 @@ class Logins:
         if wait_s:
             self._refuse(handle, Op.AUTH, ErrorCode.RATE_LIMITED, "address rate", address, int(wait_s * 1000) + 1)
             return
-        banned_s = self._limits.device(device, address)
-        if banned_s:
+        banned_s = self._limits.banned(device)
+        if self.sheds or banned_s:
             self._shed(handle, banned_s)
             return
         self._in_progress += 1
@@ -147,7 +159,13 @@ class Logins:
         if terms is None:
             return
         self._log_epoch = log_epoch
-        ticket = self._ticket(user, device, pending.token_epoch, session_epoch, pending.token_expires_s)
+        if self._keys.is_revoked(pending.key):
+            self._end(handle, Close.REVOKED)
+            return
+        self._keys.opened(handle, pending.key)
+        ticket = b""
+        if not pending.key:
+            ticket = self._ticket(user, device, pending.token_epoch, session_epoch, pending.token_expires_s)
         cursor = sync_cursor.encode(log_epoch, sync_cursor.SyncCursor(pos))
         session = frames.Session(user, device, session_epoch, cseq_stored, terms, log_epoch, cursor, ticket)
         if pending.resumed is None:
@@ -157,14 +175,23 @@ class Logins:
             frame = self._frames.resumed(session, continuity=continuous)
         self._engine.welcome(handle, frame)
 
+    def on_closed(self, handle: int, user: int, device: int, reason: int) -> None:
+        """A session has ended. Whoever flooded is refused for a while, on every shard."""
+        if reason == Close.FLOOD and device:
+            self._ban(device)
+            self._start_soon(self._tell_ban, device)
+
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     async def _log_in(self, handle: int, attempt: Attempt) -> None:
         try:
             principal = await self._credentials.verify(attempt)
             device = principal.device or await self._device(principal, attempt)
-            if self._engine.register(handle, principal.user, device, principal.token_epoch, 0, principal.expires_s):
-                self._expect(handle, Pending(principal.token_epoch, principal.expires_s, None))
+            flapping_s = self._limits.device(device, attempt.address)
+            if flapping_s:
+                self._shed(handle, flapping_s)
+            elif self._engine.register(handle, principal.user, device, principal.token_epoch, 0, principal.expires_s):
+                self._expect(handle, Pending(principal.token_epoch, principal.expires_s, None, principal.key))
         except LoginRefusedError as refusal:
             self._refuse(handle, Op.AUTH, refusal.code, refusal.reason, attempt.address, refusal.retry_after_ms)
         except HubRefusalError as refusal:
@@ -190,7 +217,12 @@ class Logins:
             terms = self._engine.terms(handle)
             if terms is None:
                 return
-            ticket = self._ticket(user, attempt.device, principal.token_epoch, session_epoch, principal.expires_s)
+            if self._keys.is_revoked(principal.key):
+                raise LoginRefusedError(ErrorCode.REVOKED, "API key: revoked")
+            self._keys.opened(handle, principal.key)
+            ticket = b""
+            if not principal.key:
+                ticket = self._ticket(user, attempt.device, principal.token_epoch, session_epoch, principal.expires_s)
             cursor = sync_cursor.encode(self._log_epoch, sync_cursor.SyncCursor(pos))
             session = frames.Session(user, attempt.device, session_epoch, 0, terms, self._log_epoch, cursor, ticket)
             self._engine.reauthenticated(handle, principal.expires_s, self._frames.welcome(session))
@@ -217,7 +249,21 @@ class Logins:
             self._pending.popitem(last=False)
 
     def _shed(self, handle: int, seconds: float) -> None:
-        self._engine.close(handle, Close.SHED, int(seconds * 1000))
+        """Not now. seconds: until it may come again, 0: some time later."""
+        wait_s = seconds or random.uniform(*SHED_RETRY_S)  # noqa: S311 a spread, no secret
+        self._engine.close(handle, Close.SHED, int(wait_s * 1000))
+
+    def _end(self, handle: int, reason: Close) -> None:
+        self._engine.close(handle, reason)
+        self._wake()
+
+    def _ban(self, device: int) -> None:
+        self._limits.ban(device)
+
+    async def _tell_ban(self, device: int) -> None:
+        """The other shards, through the hub; that one of them may miss it costs us one more flood."""
+        with contextlib.suppress(HubRefusalError):
+            await self._hub.call("flooded", device)
 
     def _refuse(self, handle: int, op: Op, code: ErrorCode, reason: str, address: str, retry_after_ms: int = 0) -> None:
         self._engine.refuse(handle, frames.error(code, op, retry_after_ms))

@@ -16,6 +16,8 @@ from chatd.shard.logins import Logins
 
 POLL_BUDGET_US = 500
 DRAIN_POLL_S = 0.02
+# Levels of memory pressure, as the supervisor tells them.
+PRESSURE_SHED, PRESSURE_STOP = 1, 2
 
 Say = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -30,7 +32,7 @@ class Shard:
         self._nursery: trio.Nursery | None = None
         self._log = logs.get()
         self.hub = HubCalls(engine, self.wake)
-        self.hub.questions["ledger"] = self._ledger
+        self.hub.questions |= {"ledger": self._ledger, "counters": engine.counters}
         self.logins = Logins(engine, self.hub, settings, self.wake, self.start_soon)
         self.handlers: dict[str, Callable[..., None]] = {
             "auth": self.logins.on_auth,
@@ -40,7 +42,7 @@ class Shard:
             "rpc": self.hub.on_rpc,
             "hub_lost": lambda: self._lost("hub", 0),
             "peer_lost": lambda index: self._lost("shard", index),
-            "closed": lambda *_: None,
+            "closed": self.logins.on_closed,
             "readable": lambda handle: None,
             "resumed": lambda handle: None,
         }
@@ -48,6 +50,9 @@ class Shard:
         self.on_reload: list[Callable[[dict[str, Any]], None]] = []
         # Called when a drain begins; listeners stop accepting.
         self.on_drain: list[Callable[[], None]] = []
+        # Called with False when memory is nearly exhausted, with True when it is not any more.
+        self.on_accepting: list[Callable[[bool], None]] = []
+        self._accepting = True
 
     def wake(self) -> None:
         """End the loop's sleep: a command was given to the engine."""
@@ -124,7 +129,10 @@ class Shard:
                     engine.unlink_peer(index)
                 case ("reload", message):
                     self._reload(message)
+                case ("pressure", level):
+                    self._relieve(level)
                 case ("drain", window_ms):
+                    self.on_accepting.clear()
                     for stop_accepting in self.on_drain:
                         stop_accepting()
                     engine.drain(window_ms)
@@ -132,6 +140,15 @@ class Shard:
                 case ("stop",):
                     return
             self.wake()
+
+    def _relieve(self, level: int) -> None:
+        """Memory is short: refuse logins (from level SHED on), leave newcomers in the kernel's queue (STOP)."""
+        self.logins.sheds = level >= PRESSURE_SHED
+        accepting = level < PRESSURE_STOP
+        if accepting != self._accepting:
+            self._accepting = accepting
+            for switch in self.on_accepting:
+                switch(accepting)
 
     def _reload(self, message: dict[str, Any]) -> None:
         self.logins.use_secrets(message["secrets"])

@@ -130,18 +130,21 @@ cdef void accept_shed(engine_t* e, conn_t* c, int fd) noexcept nogil:
 cdef void accept_one(engine_t* e, listener_t* listener, int fd, const sockaddr_storage* from_address) noexcept nogil:
     cdef uint8_t address[16]
     cdef uint16_t port = peer_address(from_address, address)
+    cdef bint proxied
     cdef conn_t* c
     if rate_charge(&e.accept_tat_ns, e.now_ns, 1, e.settings.accepts_per_s, e.settings.accepts_per_s):
         accept_shed(e, NULL, fd)
         return
-    c = slab_take(&e.slab, CONN_PROXY if listener.proxy else CONN_NEW)
+    # Anybody but a balancer could name any address: from others the header is not read.
+    proxied = listener.proxy and (e.balancers.count == 0 or networks_cover(&e.balancers, address))
+    c = slab_take(&e.slab, CONN_PROXY if proxied else CONN_NEW)
     if c == NULL:
         preauth_evict(e)
         accept_shed(e, NULL, fd)
         return
     c.fd = fd
     # Behind a balancer the address that counts comes in the PROXY header.
-    if not listener.proxy and not address_enter(e, c, address):
+    if not proxied and not address_enter(e, c, address):
         accept_shed(e, c, fd)
         return
     if not preauth_enter(e, c, address, port) or not conn_watch_first(e, c):

@@ -72,7 +72,8 @@ cdef void conn_teardown(engine_t* e, conn_t* c) noexcept nogil:
         c.flags |= CONN_CLOSED_DUE
         uplink_due(e, c)
     c.flags &= ~(CONN_LOGIN_DUE | CONN_THROTTLED)
-    if c.flags & CONN_DOOR or (e.settings.report_closed and c.flags & CONN_SESSION):
+    # Of a flood Python must hear in any case: the device is refused for a while.
+    if c.flags & CONN_DOOR or (c.flags & CONN_SESSION and (e.settings.report_closed or reason == CLOSE_FLOOD)):
         up = upcall_new(e, UPCALL_CLOSED, conn_handle(c), NULL, 0)
         if up != NULL:
             up.numbers[0] = c.user

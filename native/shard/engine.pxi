@@ -4,6 +4,26 @@
 # return False; nothing here keeps a pointer into Python or gives one away. poll releases the GIL while it works, and
 # no other method may be called meanwhile: the loop that owns the engine is one task of one thread.
 
+cdef int networks_load(networks_t* networks, object texts) except -1:
+    cdef bytes prefix
+    cdef network_t* network
+    import ipaddress
+    networks.count = 0
+    for text in texts:
+        if networks.count == NETWORKS_MAX:
+            raise ValueError(f"more than {NETWORKS_MAX} networks")
+        parsed = ipaddress.ip_network(text)
+        network = &networks.networks[networks.count]
+        prefix = parsed.network_address.packed
+        network.bits = parsed.prefixlen
+        if parsed.version == 4:
+            prefix = b"\0" * 10 + b"\xff\xff" + prefix
+            network.bits += 96
+        memcpy(network.prefix, <const uint8_t*><const char*>prefix, 16)
+        networks.count += 1
+    return 0
+
+
 @cython.final
 cdef class Engine:
     """Sockets, sessions and routes of one shard. See docs/internals/engine.md and chatd.engine.interface."""
@@ -74,6 +94,16 @@ cdef class Engine:
             posix_close(own)
             raise OSError(errno, "cannot watch the listening descriptor")
         self._listeners[fd] = index
+
+    def trust(self, exempt: object, balancers: object) -> None:
+        """Networks ("10.0.0.0/8", "fd00::/8"), at most 64 of each. exempt: without the limits of addresses.
+
+        balancers: those whose PROXY header proxy listeners require and believe; peers outside of them are served
+        without one. When none is named, a proxy listener requires it of everybody. ValueError when there are too many.
+        """
+        self._open()
+        networks_load(&self._e.exempt, exempt)
+        networks_load(&self._e.balancers, balancers)
 
     def unlisten(self, int fd) -> None:
         """Stop accepting from a descriptor given to listen()."""

@@ -20,8 +20,6 @@ cdef extern from *:
     """
     const uint8_t proxy_signature[12]
 
-from libc.string cimport memcmp
-
 
 cdef size_t proxy_lacks(const uint8_t* p, size_t n) noexcept nogil:
     cdef size_t total = PROXY_HEADER_BYTES

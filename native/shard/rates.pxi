@@ -5,14 +5,26 @@
 # keyed by IPv4 address or IPv6 /64. The table is bounded; entries that hold nothing any more are swept when it is
 # full. If it is full of busy ones the newcomer is counted by nobody but the listener's own bucket.
 
+from libc.string cimport memcmp
+
 cdef enum:
     ADDRESSES_MAX = 65536
+    NETWORKS_MAX = 64
 
 cdef struct address_t:
     uint64_t key                    # 0: free
     uint64_t tat_ns
     uint32_t connections
     uint32_t _unused
+
+# A network: the first `bits` of `prefix`, IPv4 mapped into IPv6.
+cdef struct network_t:
+    uint8_t prefix[16]
+    uint8_t bits
+
+cdef struct networks_t:
+    network_t networks[NETWORKS_MAX]
+    uint32_t count
 
 cdef struct addresses_t:
     address_t* entries              # index into it from by_key
@@ -62,6 +74,20 @@ cdef bint address_is_loopback(const uint8_t* address) noexcept nogil:
             return False
     return address[15] == 1
 
+cdef bint network_covers(const network_t* network, const uint8_t* address) noexcept nogil:
+    cdef int whole = network.bits >> 3
+    cdef int rest = network.bits & 7
+    if memcmp(network.prefix, address, <size_t>whole) != 0:
+        return False
+    return rest == 0 or (network.prefix[whole] ^ address[whole]) >> (8 - rest) == 0
+
+cdef bint networks_cover(const networks_t* networks, const uint8_t* address) noexcept nogil:
+    cdef uint32_t index
+    for index in range(networks.count):
+        if network_covers(&networks.networks[index], address):
+            return True
+    return False
+
 cdef uint64_t address_key(const uint8_t* address) noexcept nogil:
     cdef uint64_t key = 0
     if address_is_v4(address):
@@ -109,7 +135,7 @@ cdef address_t* address_entry(engine_t* e, uint64_t key) noexcept nogil:
 cdef bint address_enter(engine_t* e, conn_t* c, const uint8_t* address) noexcept nogil:
     cdef address_t* entry
     cdef settings_t* s = &e.settings
-    if s.loopback_unlimited and address_is_loopback(address):
+    if (s.loopback_unlimited and address_is_loopback(address)) or networks_cover(&e.exempt, address):
         return True
     c.address_key = address_key(address)
     entry = address_entry(e, c.address_key)

@@ -48,6 +48,8 @@ cdef struct engine_t:
     inflight_table_t inflight
     positions_t positions
     addresses_t addresses
+    networks_t exempt               # from the limits of addresses
+    networks_t balancers            # whose PROXY header is believed; none named: everybody's on a proxy listener
     upcalls_t upcalls
     uplink_t hub
     peer_link_t peers[PEERS_MAX]

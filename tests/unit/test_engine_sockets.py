@@ -287,6 +287,40 @@ def test_missing_or_broken_proxy_header_is_dropped(data: bytes) -> None:
         shard.until("closed_proxy_failed", 1)
 
 
+def test_only_trusted_balancers_name_addresses() -> None:
+    with running(proxy=True) as shard:
+        shard.engine.trust([], ["127.0.0.128/25", "fd00::/8"])
+        with shard.connect(proxy_header("203.0.113.9") + b"\xff" * 4000):
+            shard.until("closed_bad_frame", 1)
+        with shard.connect(frames.hello() + frames.auth()) as client:
+            assert shard.receive(client)[0].op == frames.WELCOME
+        assert shard.addresses == ["127.0.0.1"]
+        data = proxy_header("203.0.113.9") + frames.hello() + frames.auth()
+        with socket.create_connection(shard.address, source_address=("127.0.0.130", 0)) as client:
+            client.settimeout(5)
+            client.sendall(data)
+            assert shard.receive(client)[0].op == frames.WELCOME
+        assert shard.addresses == ["127.0.0.1", "203.0.113.9"]
+
+
+@pytest.mark.parametrize(
+    ("network", "is_exempt"), [("127.0.0.0/8", True), ("127.0.0.1/32", True), ("0.0.0.0/0", True), ("::/0", True),
+                               ("127.0.0.2/31", False), ("10.0.0.0/8", False), ("::1/128", False)]
+)  # fmt: skip
+def test_exempt_networks_have_no_limit_of_addresses(network: str, is_exempt: bool) -> None:
+    with running(loopback_unlimited=0, connections_per_address_max=1) as shard:
+        shard.engine.trust([network], [])
+        clients = [shard.connect() for _ in range(3)]
+        shard.until("accepted" if is_exempt else "accept_shed", 3 if is_exempt else 2)
+        for client in clients:
+            client.close()
+
+
+def test_networks_are_bounded() -> None:
+    with running() as shard, pytest.raises(ValueError, match="64"):
+        shard.engine.trust(["10.0.0.0/8"] * 65, [])
+
+
 def test_drain_tells_everybody_and_closes() -> None:
     with running() as shard, shard.login(1) as client:
         shard.engine.drain(50)

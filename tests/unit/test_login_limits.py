@@ -78,3 +78,11 @@ def test_flapping_device_is_banned_for_five_minutes() -> None:
     clock.now += 2
     assert limiter.device(7, "192.0.2.1") == 0.0
     assert not any(limiter.device(0, "192.0.2.1") for _ in range(100))
+
+
+def test_naming_a_device_does_not_shut_it_out() -> None:
+    limiter = login_limits(Clock())
+    assert not any(limiter.banned(7) for _ in range(1000))
+    limiter.ban(7)
+    assert limiter.banned(7) == 300
+    assert not limiter.banned(8)

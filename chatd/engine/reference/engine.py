@@ -5,6 +5,7 @@ doomed connections torn down. Frames are handled inside feed.
 """
 
 import ipaddress
+from collections.abc import Iterable
 from typing import NoReturn
 
 from chatd.engine.interface import LedgerEntry, Upcall
@@ -34,6 +35,9 @@ class ReferenceEngine:
 
     def listen(self, fd: int, proxy: bool = False) -> None:
         _no_sockets("listen")
+
+    def trust(self, exempt: Iterable[str], balancers: Iterable[str]) -> None:
+        _no_sockets("trust")
 
     def unlisten(self, fd: int) -> None:
         _no_sockets("unlisten")
