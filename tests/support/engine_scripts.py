@@ -14,9 +14,7 @@ from support.twins import CLIENTS_MAX, Step
 Draw = Callable[[Random], bytes]
 SIZES = [0, 1, 20, 60, 200, 700]
 REASONS = [int(reason) for reason in Close]
-START: list[Step] = [
-    step for client in range(3) for step in (("open",), ("login", client, {}), ("drain_output", client))
-]
+START: list[Step] = [step for client in range(3) for step in (("login", client, {}), ("drain_output", client))]
 
 
 def client(rng: Random) -> int:
@@ -111,18 +109,19 @@ STEPS: dict[Callable[[Random], Step], float] = {
     lambda rng: ("drain_output", client(rng)): 14,
     lambda rng: ("take", client(rng), rng.choice([0, 3, 40, 300])): 5,
     lambda rng: ("ack", client(rng), rng.choice([0, 0, 0, 1, 2])): 8,
-    lambda rng: ("login", client(rng), terms(rng)): 5,
-    lambda rng: ("open",): 3,
+    lambda rng: ("login", client(rng), terms(rng)): 12,
+    lambda rng: ("open", client(rng)): 2,
+    lambda rng: ("refused_login", client(rng), rng.randint(1, 3)): 2,
     lambda rng: ("end", client(rng)): 0.7,
     lambda rng: ("feed", client(rng), garbage(rng) * rng.choice([1, 1, 300]), "whole", 0): 0.2,
-    lambda rng: ("feed", client(rng), rng.choice([frames.hello(7), frames.auth(2), b"\x00"]), "whole", 0): 1,
+    lambda rng: ("feed", client(rng), rng.choice([frames.hello(7), frames.auth(2), b"\x00"]), "whole", 0): 3,
     lambda rng: ("feed", client(rng), frames.send(1, 1, bytes(9000), 16)[: rng.randrange(40)], "whole", 0): 0.3,
     lambda rng: ("advance", rng.randint(1, 30)): 14,
     lambda rng: ("advance", rng.choice([60, 125, 375, 640])): 3,
     lambda rng: ("advance", rng.choice([1250, 3750, 7500])): 0.5,
-    lambda rng: ("python", rng.random() < 0.8): 1.5,
+    lambda rng: ("python", rng.random() < 0.7): 2,
     lambda rng: ("serve", client(rng)): 3,
-    lambda rng: ("refuse", client(rng), rng.choice([0, 0, 0, *REASONS])): 0.7,
+    lambda rng: ("refuse", client(rng), rng.choice([0, 0, 0, *REASONS[:1]])): 2,
     lambda rng: ("close", client(rng), rng.choice(REASONS), rng.randrange(500), rng.choice(["", "bye"])): 0.5,
     lambda rng: ("terms", client(rng)): 1,
     lambda rng: ("rpc", rng.randrange(5)): 1,
@@ -134,10 +133,10 @@ STEPS: dict[Callable[[Random], Step], float] = {
     lambda rng: ("push", cid(rng), rng.choice(SIZES), rng.randrange(16), rng.choice([0, 0, 0, 1])): 14,
     lambda rng: ("push_again", cid(rng), rng.randrange(4)): 2,
     lambda rng: ("answer_call", client(rng), rng.randrange(4), rng.choice(["grant", "grant", "plain", "error"])): 12,
-    lambda rng: ("grant", client(rng), cid(rng), rng.choice([0, 1, 3, 3])): 3,
+    lambda rng: ("grant", client(rng), cid(rng), rng.choice([0, 1, 3, 3, 3])): 9,
     lambda rng: ("interest", cid(rng), rng.choice([0, 1, 2, 3])): 2,
     lambda rng: ("receipts", cid(rng)): 3,
-    lambda rng: ("peer", cid(rng), rng.choice([1, 3, 4, 16]), rng.choice(SIZES)): 4,
+    lambda rng: ("peer", cid(rng), rng.choice([1, 3, 4, 16]), rng.choice(SIZES)): 9,
     lambda rng: ("kick", client(rng), rng.choice(REASONS)): 0.5,
     lambda rng: ("lost",): 0.5,
     lambda rng: ("hub_rpc", rng.randrange(4)): 1,

@@ -46,12 +46,17 @@ class Side:
         self.engine = make_engine(settings)
         self.now_ms = 1000
         self.engine.set_time(self.now_ms * 1_000_000)
-        self.handles: list[int] = []
+        self.handles: dict[int, int] = {}  # the newest connection of each client
+        self.names: dict[int, int] = {}
         self.backlog: dict[int, bytes] = {}
+        self.received: dict[int, bytes] = {}  # taken, and not a whole frame yet
         self.delivered: dict[int, int] = {}
+        self.live: set[int] = set()
+        self.drains = False  # from here on BYE says a random time, drawn in no promised order
         self.unanswered: dict[int, list[Send]] = {}
         self.open_calls: dict[int, list[Call]] = {}
         self.asked: dict[int, list[tuple[Any, ...]]] = {}
+        self.closed: set[int] = set()
         self.serves = True
         self.heads: dict[int, int] = {}
         self.seen: list[Any] = []
@@ -73,11 +78,11 @@ class Side:
             hub.to_hub.close()
 
     def name(self, handle: int) -> int:
-        return self.handles.index(handle)
+        return self.names[handle]
 
     def handle(self, client: int) -> int:
         """0, which names nobody, when there is no such client yet."""
-        return self.handles[client] if client < len(self.handles) else 0
+        return self.handles.get(client, 0)
 
     # -- running --
 
@@ -88,6 +93,8 @@ class Side:
         self.settle()
         records = self._records()
         counters = self.engine.counters()
+        if self.drains:
+            del counters["bytes_out"]
         numbers = {key: value for key, value in counters.items() if key not in NOT_COMPARED}
         return {"seen": self.seen, "upcalls": self.upcalls, "records": records, "counters": numbers}
 
@@ -117,6 +124,8 @@ class Side:
                 self.do_serve(client)
         elif kind == "resumed":
             self._feed(client, self.backlog.pop(client, b""))
+        elif kind == "closed" and upcall[1] == self.handles[client]:
+            self.closed.add(client)
 
     def _records(self) -> dict[str, Any]:
         """What the hub and the peer were told, in the order that is promised."""
@@ -148,14 +157,36 @@ class Side:
 
     # -- transport --
 
-    def do_open(self) -> None:
-        if len(self.handles) < CLIENTS_MAX:
-            self.handles.append(self.engine.open("192.0.2.1"))
+    def do_open(self, client: int) -> None:
+        """A new connection for this client, unless the one it has is open."""
+        if client in self.handles and client not in self.closed:
+            return
+        self.closed.discard(client)
+        self.live.discard(client)
+        for held in (self.backlog, self.received, self.delivered, self.unanswered, self.open_calls, self.asked):
+            held.pop(client, None)  # type: ignore[attr-defined]
+        self.handles[client] = self.engine.open("192.0.2.1")
+        self.names[self.handles[client]] = client
 
     def do_login(self, client: int, terms: dict[str, int]) -> None:
+        self.do_open(client)
         self._feed(client, frames.hello(**terms) + frames.auth(device=client + 1))
 
+    def do_refused_login(self, client: int, times: int) -> None:
+        """The credential is bad, again and again."""
+        served, self.serves = self.serves, False
+        self.do_open(client)
+        self._feed(client, frames.hello())
+        for _ in range(times):
+            self._feed(client, frames.auth())
+            self.settle()
+            self.do_refuse(client, 0)
+        self.serves = served
+
     def do_feed(self, client: int, data: bytes, cut: str, seed: int) -> None:
+        """cut: "whole", "bytes" or "random". Before login most of it would only close the connection: it is left out."""
+        if client not in self.live and seed % 8:
+            return
         rng = random.Random(seed)
         at = 0
         while at < len(data):
@@ -180,17 +211,24 @@ class Side:
         self._feed(client, frames.ack(max(0, self.delivered.get(client, 0) - back)))
 
     def do_take(self, client: int, limit: int) -> None:
-        out = self.engine.take(self.handle(client), limit)
-        self.seen.append(("bytes", client, out))
+        self._took(client, self.engine.take(self.handle(client), limit))
 
     def do_drain_output(self, client: int) -> None:
-        """Take everything, which has to be whole frames unless a part was taken before."""
         out = b""
         while part := self.engine.take(self.handle(client)):
             out += part
             self.settle()
-        self.seen.append(("bytes", client, out))
-        self.delivered[client] = self.delivered.get(client, 0) + out.count(bytes([frames.DELIVER, 0]))
+        self._took(client, out)
+
+    def _took(self, client: int, out: bytes) -> None:
+        self.seen.append(("bytes", client, b"" if self.drains else out))
+        held = self.received.get(client, b"") + out
+        while len(held) >= 4 and len(held) >= (size := 4 + int.from_bytes(held[:2], "big")):
+            self.delivered[client] = self.delivered.get(client, 0) + (held[2] == frames.DELIVER)
+            if self.drains:
+                self.seen.append(("frame", client, held[2], held[4:6] if held[2] == frames.BYE else held[4:size]))
+            held = held[size:]
+        self.received[client] = held
 
     def do_end(self, client: int) -> None:
         self.engine.end(self.handle(client))
@@ -211,7 +249,10 @@ class Side:
         if upcall[0] == "registered":
             frame = frames.error(upcall[2]) if upcall[2] else frames.welcome(upcall[4], upcall[5], upcall[6])
             answer = self.engine.refuse if upcall[2] else self.engine.welcome
-            self.seen.append(("welcome", client, answer(upcall[1], frame)))
+            answered = answer(upcall[1], frame)
+            self.seen.append(("welcome", client, answered))
+            if answered and not upcall[2]:
+                self.live.add(client)
         elif upcall[0] == "reauth":
             expires_s = 1735689600 + self.now_ms // 1000 + 30
             frame = frames.welcome(1, 1, 1)
@@ -235,6 +276,7 @@ class Side:
         self.seen.append(("rpc", self.engine.rpc(call, b"\x80")))
 
     def do_drain(self, window_grains: int) -> None:
+        self.drains = True
         self.engine.drain(window_grains * GRAIN_MS)
         self.do_advance(window_grains)
 
@@ -298,7 +340,7 @@ class Side:
 
     def _push(self, cid: int, size: int, recipients: int, skip: int) -> int:
         seq = self.heads[cid] = self.heads.get(cid, 0) + 1 + skip
-        handles = [handle for client, handle in enumerate(self.handles) if recipients >> client & 1]
+        handles = [handle for client, handle in self.handles.items() if recipients >> client & 1]
         self.hub.committed(cid, seq, frames.deliver(cid, seq, 7, bytes(size)), handles)
         return seq
 
@@ -306,7 +348,7 @@ class Side:
         """A replay: an old position, or an old seq at a new position."""
         seq = max(1, self.heads.get(cid, 1) - back)
         pos = max(1, self.hub.pos) if back % 2 else None
-        self.hub.committed(cid, seq, frames.deliver(cid, seq), self.handles, pos=pos)
+        self.hub.committed(cid, seq, frames.deliver(cid, seq), list(self.handles.values()), pos=pos)
 
     def do_answer_call(self, client: int, events: int, kind: str) -> None:
         if not self.open_calls.get(client):

@@ -158,7 +158,7 @@ class ReferenceEngine:
         if not state.drain_start_ms:
             state.drain_start_ms = state.now_ms or 1
             state.drain_window_ms = window_ms
-            state.drain_list = list(state.connections.values())
+            state.drain_list = sorted(state.connections.values(), key=lambda conn: conn.handle & 0xFFFFFFFF)
 
     def close_all(self, reason: int) -> None:
         _check_reason(reason)

@@ -176,7 +176,8 @@ def pass_gate(state: State, cid: int, seq: int) -> bool:
 
 
 def fan_out(state: State, frame: Frame, handles: tuple[int, ...]) -> None:
-    """To each recipient; who cannot receive a frame of this size gets a stub."""
+    """To each recipient; who cannot receive a frame of this size gets a stub, one for all of them."""
+    small: Frame | None = None
     for handle in handles:
         conn = state.connections.get(handle)
         if conn is None or not conn.is_live:
@@ -186,7 +187,8 @@ def fan_out(state: State, frame: Frame, handles: tuple[int, ...]) -> None:
         elif len(frame.data) - HEADER_BYTES <= conn.frame_bytes_max:
             output.deliver(state, conn, frame)
         else:
-            output.deliver(state, conn, stub(frame))
+            small = small or stub(frame)
+            output.deliver(state, conn, small)
 
 
 def stub(frame: Frame) -> Frame:
