@@ -28,7 +28,7 @@ STEPS = 600 if EXPLORES else 250
 SMALL = replace(
     LIFTED,
     heartbeat_ms=4000,
-    queue_ephemeral_bytes=400,
+    queue_ephemeral_bytes=1500,
     queue_soft_bytes=900,
     queue_drained_bytes=300,
     queue_hard_bytes=3000,
@@ -39,14 +39,16 @@ SMALL = replace(
     pending_sends_max=6,
     refused_sends_max=4,
     requests_outstanding_max=3,
-    subscriptions_max=2,
+    subscriptions_max=3,
     positions_max=64,
     typing_interval_ms=800,
     preauth_connections_max=2,
 )
 SLOW = replace(MANUAL, frames_per_s=4, frames_burst=6, bytes_per_s=500, bytes_burst=1000, sends_per_s=2, sends_burst=3)
 SLOW = replace(SLOW, flood_factor=1, flood_ms=800, ack_interval_ms=24)
-PROFILES = {"default": MANUAL, "lifted": LIFTED, "small": SMALL, "slow": SLOW}
+SHORT = replace(LIFTED, queues_bytes_max=12_000, queue_soft_bytes=6_000, queue_hard_bytes=9_000)
+SHORT = replace(SHORT, queue_drained_bytes=3_000, queue_ephemeral_bytes=4_000, typing_interval_ms=400)
+PROFILES = {"default": MANUAL, "small": SMALL, "slow": SLOW, "short": SHORT}
 
 
 def run(profile: str, steps: list[Step]) -> None:

@@ -134,6 +134,7 @@ STEPS: dict[Callable[[Random], Step], float] = {
     lambda rng: ("push_again", cid(rng), rng.randrange(4)): 2,
     lambda rng: ("answer_call", client(rng), rng.randrange(4), rng.choice(["grant", "grant", "plain", "error"])): 12,
     lambda rng: ("grant", client(rng), cid(rng), rng.choice([0, 1, 3, 3, 3])): 9,
+    lambda rng: ("grant_all", cid(rng)): 6,
     lambda rng: ("interest", cid(rng), rng.choice([0, 1, 2, 3])): 2,
     lambda rng: ("receipts", cid(rng)): 3,
     lambda rng: ("peer", cid(rng), rng.choice([1, 3, 4, 16]), rng.choice(SIZES)): 9,
@@ -154,10 +155,13 @@ def script(seed: int, length: int) -> list[Step]:
     rng = Random(seed)
     senders = [Sender() for _ in range(CLIENTS_MAX)]
     steps = START[:]
+    lazy = rng.randrange(2 * CLIENTS_MAX)  # a client that takes nothing, in every other script
     for _ in range(length):
         draw = rng.choices([None, *STEPS], [FEED_WEIGHT, *STEPS.values()])[0]
         if draw is not None:
-            steps.append(draw(rng))
+            step = draw(rng)
+            if step[0] not in {"drain_output", "take"} or step[1] != lazy:
+                steps.append(step)
             continue
         index = client(rng)
         data = b"".join(senders[index].frame(rng) for _ in range(rng.choice([1, 1, 2, 4, 12])))
