@@ -172,7 +172,8 @@ cdef class Engine:
     def poll(self, uint64_t budget_us) -> list[tuple[object, ...]]:
         """Read, parse, route, write, expire, for up to budget_us; returns the upcalls, newest last.
 
-        Waits for settings.lull_us at most, and only after work. Memory: at most upcalls_max upcalls and what the ticks of the budget produced.
+        Waits for settings.lull_us at most, and only after work. Memory: at most upcalls_max upcalls and what the ticks
+        of the budget produced.
         """
         self._open()
         with nogil:

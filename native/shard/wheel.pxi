@@ -43,8 +43,8 @@ cdef inline uint32_t wheel_bucket(const wheel_t* w, uint64_t due) noexcept nogil
     if due <= w.tick:
         due = w.tick + 1
     for level in range(WHEEL_LEVELS):
-        # A whole turn ahead is this position's own bucket, which is empty: it has fired or cascaded. It must be used, as
-        # a cascade looks from one tick back and would put the last timer of its range back where it came from.
+        # A whole turn ahead is this position's own bucket, which is empty: it has fired or cascaded. It must be used,
+        # as a cascade looks from one tick back and would put the last timer of its range back where it came from.
         if (due >> (WHEEL_BITS * level)) - (w.tick >> (WHEEL_BITS * level)) <= WHEEL_BUCKETS:
             return (level << WHEEL_BITS) | <uint32_t>((due >> (WHEEL_BITS * level)) & (WHEEL_BUCKETS - 1))
     level = WHEEL_LEVELS - 1

@@ -188,7 +188,7 @@ class Side:
         self.serves = served
 
     def do_feed(self, client: int, data: bytes, cut: str, seed: int) -> None:
-        """cut: "whole", "bytes" or "random". Before login most of it would only close the connection: it is left out."""
+        """cut: "whole", "bytes" or "random". Before login most of it would close the connection: left out."""
         if client not in self.live and seed % 8:
             return
         rng = random.Random(seed)
