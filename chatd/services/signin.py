@@ -12,7 +12,7 @@ from chatd.hub.rows import MissingRows, Name, Rows
 from chatd.hub.rpc import RpcMethod
 from chatd.services import devices, params, users
 from chatd.services.caller import now_ms
-from chatd.storage.interface import UserRow
+from chatd.storage.interface import DeviceRow, UserRow
 from chatd.wire.schema import Credential, ErrorCode
 
 CREDENTIALS_PER_CALL_MAX = 256
@@ -49,6 +49,29 @@ async def credentials(hub: Hub, shard: int, wanted: list[list[Any]]) -> list[Sub
 
     result: list[Subject | None] = await hub.lookup(find)
     return result
+
+
+async def known_devices(hub: Hub, shard: int, wanted: list[list[Any]]) -> list[list[int] | None]:
+    """[user, token epoch] for each [user name, device] that belong together, nil for everything else.
+
+    What most logins need to know, for all logins of a moment in one call; who gets nil asks again, one by one, and
+    learns why."""
+    if len(wanted) > CREDENTIALS_PER_CALL_MAX:
+        raise CallError(ErrorCode.BAD_REQUEST, f"at most {CREDENTIALS_PER_CALL_MAX} logins per call")
+
+    def find() -> list[list[int] | None]:
+        users = hub.rows.find_all("user", {_name(name) for name, _ in wanted}, unique=True)
+        owned = hub.rows.find_all("device", {device for _, device in wanted if device})
+        return [_owner(users.get(_name(name)), owned.get(device)) for name, device in wanted]
+
+    result: list[list[int] | None] = await hub.lookup(find)
+    return result
+
+
+def _owner(user: UserRow | None, device: DeviceRow | None) -> list[int] | None:
+    if user is None or device is None or device.uid != user.id or device.flags & DeviceFlag.REVOKED:
+        return None
+    return [user.id, user.token_epoch]
 
 
 def _subject(rows: Rows, kind: int, subject: str | int) -> Subject | None:
@@ -173,6 +196,7 @@ RPC_METHODS: dict[str, RpcMethod] = {
     "ping": ping,
     "credential": credential,
     "credentials": credentials,
+    "known_devices": known_devices,
     "provision": provision,
     "device": device,
     "guest": guest,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from chatd.shard.hub_calls import HubCalls, HubRefusalError
 from chatd.shard.limits import LoginLimits
 from chatd.shard.passwords import PasswordBusyError, PasswordVerifier
-from chatd.shard.tokens import InvalidTokenError, TokenVerifier
+from chatd.shard.tokens import Claims, InvalidTokenError, TokenVerifier
 from chatd.wire.schema import Credential, ErrorCode
 
 if TYPE_CHECKING:
@@ -80,22 +80,35 @@ class Credentials:
             raise LoginRefusedError(ErrorCode.RATE_LIMITED, "user rate", int(wait_s * 1000) + 1)
         self._limits.user_succeeded(user, address)
 
-    async def _jwt(self, attempt: Attempt) -> Principal:
+    def claims(self, attempt: Attempt) -> Claims:
+        """What a JSON Web Token says, verified and charged to its user. Raises LoginRefusedError."""
         try:
             claims = self.tokens.verify(attempt.proof)
         except InvalidTokenError as error:
             code = ErrorCode.TOKEN_EXPIRED if error.expired else ErrorCode.AUTH_FAILED
             raise LoginRefusedError(code, f"token: {error}") from None
         self._charge(claims.subject, attempt.address)
+        return claims
+
+    async def _jwt(self, attempt: Attempt) -> Principal:
+        return await self.verify_claims(self.claims(attempt))
+
+    async def verify_claims(self, claims: Claims) -> Principal:
+        """Who a verified token speaks for. Raises LoginRefusedError or HubRefusalError."""
         subject = await self._hub.call("credential", int(Credential.JWT), claims.subject)
         if subject is None and claims.create_user:
             subject = await self._hub.call("provision", claims.subject, "")
         if subject is None:
             raise LoginRefusedError(ErrorCode.AUTH_FAILED, "token: unknown user")
+        return self.holder(claims, subject["user"], subject["token_epoch"])
+
+    @staticmethod
+    def holder(claims: Claims, user: int, token_epoch: int, device: int = 0) -> Principal:
+        """The user, unless what it held was revoked. Raises LoginRefusedError."""
         # A second is the resolution of iat: a token issued within the second of the revocation counts as older.
-        if claims.issued_ms < subject["token_epoch"]:
+        if claims.issued_ms < token_epoch:
             raise LoginRefusedError(ErrorCode.REVOKED, "token: revoked")
-        return Principal(subject["user"], subject["token_epoch"], claims.expires_s)
+        return Principal(user, token_epoch, claims.expires_s, device)
 
     async def _api_key(self, attempt: Attempt) -> Principal:
         """The secret has 192 random bits: a plain hash suffices and there is nothing to guess."""

@@ -10,39 +10,51 @@ TABLE_ENTRIES_MAX = 65_536
 
 
 class Buckets:
-    """Token buckets by key: `burst` at once, refilled with per_s. The least recently used ones are forgotten.
+    """Token buckets by key: `burst` at once, refilled with per_s.
 
-    An attacker who floods the table with keys wins one fresh bucket per forgotten one, which its own rate bounds.
+    A bucket is one number, the time at which it will be full again; a full one is forgotten, so who logs in rarely
+    costs nothing. The table is bounded all the same: an attacker who floods it with keys wins one fresh bucket per
+    forgotten one, which its own rate bounds.
     """
 
     def __init__(self, per_s: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_s, self._burst, self._clock = per_s, burst, clock
-        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        self._interval_s, self._clock = 1 / per_s, clock
+        # How far ahead of now a bucket may be full again and still hold one token.
+        self._ahead_max_s = (burst - 1) / per_s
+        self._full_at: OrderedDict[Hashable, float] = OrderedDict()
 
     def take(self, key: Hashable) -> float:
         """Charge one. 0.0: allowed; otherwise the seconds until it would be, and nothing is charged."""
         now = self._clock()
-        level, at = self._levels.get(key, (self._burst, now))
-        level = min(self._burst, level + (now - at) * self._per_s)
-        if level < 1:
-            return (1 - level) / self._per_s
-        self._put(key, level - 1, now)
+        full_at = max(now, self._full_at.get(key, now))
+        # A nanosecond of grace for the sums of floats.
+        if full_at - now > self._ahead_max_s + 1e-9:
+            return full_at - now - self._ahead_max_s
+        self._full_at[key] = full_at + self._interval_s
+        self._full_at.move_to_end(key)
+        self._forget(now)
         return 0.0
 
     def give_back(self, key: Hashable) -> None:
         """Undo one take."""
-        known = self._levels.get(key)
-        if known is not None:
-            self._put(key, min(self._burst, known[0] + 1), known[1])
+        known = self._full_at.get(key)
+        if known is None:
+            return
+        if known - self._interval_s <= self._clock():
+            del self._full_at[key]
+        else:
+            self._full_at[key] = known - self._interval_s
 
-    def _put(self, key: Hashable, level: float, now: float) -> None:
-        self._levels[key] = (level, now)
-        self._levels.move_to_end(key)
-        if len(self._levels) > TABLE_ENTRIES_MAX:
-            self._levels.popitem(last=False)
+    def _forget(self, now: float) -> None:
+        """Each take lets up to two full buckets go, the least recently used first, so that they never pile up."""
+        for _ in range(2):
+            oldest = next(iter(self._full_at))
+            if self._full_at[oldest] > now and len(self._full_at) <= TABLE_ENTRIES_MAX:
+                return
+            del self._full_at[oldest]
 
     def __len__(self) -> int:
-        return len(self._levels)
+        return len(self._full_at)
 
 
 class Bans:

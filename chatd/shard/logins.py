@@ -1,8 +1,10 @@
 # Logins and resumes: from the engine's upcall to WELCOME.
 # Facts: after a crash all clients of a shard resume at once, 20,000 a second is the goal. Consequence: a resume is
 # synchronous, without a task and without the hub's Python side: open the ticket, register; later seal a new ticket,
-# send RESUMED. A login with a credential is a task of its own, because it asks the hub. Registration with the
-# hub, natively, is the same for both and is where revocations and takeover are decided.
+# send RESUMED. A token of a user and a device that exist, which is nearly every other login, is verified at once and
+# then asked for together with the others of its moment: one call to the hub and one task for all of them. What is left
+# (passwords, keys, guests, new users and devices, whatever is wrong) is a task of its own. Registration with the hub,
+# natively, is the same for all and is where revocations and takeover are decided.
 """What a shard does with AUTH, RESUME, REAUTH and the hub's answer to a registration."""
 
 import contextlib
@@ -20,13 +22,15 @@ from chatd.shard.hub_calls import HubCalls, HubRefusalError
 from chatd.shard.key_sessions import KeySessions
 from chatd.shard.limits import LoginLimits
 from chatd.shard.ticket import Ticket, TicketRing
-from chatd.shard.tokens import TokenVerifier
+from chatd.shard.tokens import Claims, TokenVerifier
 from chatd.wire import sync_cursor
-from chatd.wire.schema import Close, ErrorCode, Op
+from chatd.wire.schema import Close, Credential, ErrorCode, Op
 
 # Registrations without an answer yet. A connection that ended meanwhile leaves its entry; the oldest are forgotten.
 PENDING_MAX = 65_536
 LOGINS_MAX = 2048
+# Of a call `known_devices`; the hub refuses more.
+TOKENS_PER_CALL_MAX = 256
 BUSY_RETRY_MS = 1000
 # Short of memory: whoever is refused comes back at a moment of its own.
 SHED_RETRY_S = (5.0, 30.0)
@@ -41,6 +45,14 @@ class Pending(NamedTuple):
     token_expires_s: int
     resumed: tuple[int, bytes] | None
     key: int = 0
+
+
+class Bearer(NamedTuple):
+    """A login whose token holds; the hub has not been asked about its user yet."""
+
+    handle: int
+    attempt: Attempt
+    claims: Claims
 
 
 class Logins:
@@ -62,6 +74,8 @@ class Logins:
         self._frames = frames.WelcomeFrames(session["frames_per_s"], session["sends_per_s"])
         self._pending: OrderedDict[int, Pending] = OrderedDict()
         self._in_progress = 0
+        self._bearers: list[Bearer] = []
+        self._asking = False
         self._log_epoch = 0
         self._log = logs.get()
         self._limited = logs.Limited()
@@ -121,7 +135,25 @@ class Logins:
             self._shed(handle, banned_s)
             return
         self._in_progress += 1
-        self._start_soon(self._log_in, handle, Attempt(credential, device, identity, proof, label, nonce, address))
+        attempt = Attempt(credential, device, identity, proof, label, nonce, address)
+        if credential == Credential.JWT and device:
+            self._on_token(handle, attempt)
+        else:
+            self._start_soon(self._log_in, handle, attempt)
+
+    def _on_token(self, handle: int, attempt: Attempt) -> None:
+        try:
+            self._bearers.append(Bearer(handle, attempt, self._credentials.claims(attempt)))
+        except LoginRefusedError as refusal:
+            self._in_progress -= 1
+            self._refuse(handle, Op.AUTH, refusal.code, refusal.reason, attempt.address, refusal.retry_after_ms)
+
+    def flush(self) -> None:
+        """After the upcalls of a poll: ask for the tokens that came. While a call is out, the next ones collect."""
+        if self._bearers and not self._asking:
+            self._asking = True
+            batch, self._bearers = self._bearers[:TOKENS_PER_CALL_MAX], self._bearers[TOKENS_PER_CALL_MAX:]
+            self._start_soon(self._ask_for, batch)
 
     def on_reauth(
         self, handle: int, credential: int, identity: str, proof: bytes, user: int, device: int, session_epoch: int
@@ -183,15 +215,13 @@ class Logins:
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    async def _log_in(self, handle: int, attempt: Attempt) -> None:
+    async def _log_in(self, handle: int, attempt: Attempt, claims: Claims | None = None) -> None:
+        """claims: of its token, when that was verified and charged already."""
         try:
-            principal = await self._credentials.verify(attempt)
+            credentials = self._credentials
+            principal = await (credentials.verify(attempt) if claims is None else credentials.verify_claims(claims))
             device = principal.device or await self._device(principal, attempt)
-            flapping_s = self._limits.device(device, attempt.address)
-            if flapping_s:
-                self._shed(handle, flapping_s)
-            elif self._engine.register(handle, principal.user, device, principal.token_epoch, 0, principal.expires_s):
-                self._expect(handle, Pending(principal.token_epoch, principal.expires_s, None, principal.key))
+            self._register(handle, principal, device, attempt.address)
         except LoginRefusedError as refusal:
             self._refuse(handle, Op.AUTH, refusal.code, refusal.reason, attempt.address, refusal.retry_after_ms)
         except HubRefusalError as refusal:
@@ -202,6 +232,48 @@ class Logins:
         finally:
             self._in_progress -= 1
             self._wake()
+
+    async def _ask_for(self, batch: list[Bearer]) -> None:
+        refused: tuple[ErrorCode, str, int] | None = None
+        owners: list[list[int] | None] = []
+        try:
+            wanted = [(bearer.claims.subject, bearer.attempt.device) for bearer in batch]
+            owners = await self._hub.call("known_devices", wanted)
+        except HubRefusalError as refusal:
+            refused = refusal.code, "hub", refusal.retry_after_ms
+        except Exception:  # noqa: BLE001 a bug must not end the other logins
+            self._log.exception("logins failed", count=len(batch))
+            refused = ErrorCode.INTERNAL, "bug", BUSY_RETRY_MS
+        finally:
+            self._asking = False
+        self.flush()
+        for bearer, owner in zip(batch, owners or [None] * len(batch), strict=True):
+            if refused is None and owner is None:
+                self._start_soon(self._log_in, bearer.handle, bearer.attempt, bearer.claims)
+                continue
+            self._in_progress -= 1
+            if refused is not None:
+                code, reason, retry_after_ms = refused
+                self._refuse(bearer.handle, Op.AUTH, code, reason, bearer.attempt.address, retry_after_ms)
+            elif owner is not None:
+                self._admit(bearer, *owner)
+        self._wake()
+
+    def _admit(self, bearer: Bearer, user: int, token_epoch: int) -> None:
+        try:
+            principal = self._credentials.holder(bearer.claims, user, token_epoch, bearer.attempt.device)
+        except LoginRefusedError as refusal:
+            self._refuse(bearer.handle, Op.AUTH, refusal.code, refusal.reason, bearer.attempt.address)
+        else:
+            self._register(bearer.handle, principal, principal.device, bearer.attempt.address)
+
+    def _register(self, handle: int, principal: Principal, device: int, address: str) -> None:
+        """Only now is it known whose device it is: naming somebody else's must not shut that out."""
+        flapping_s = self._limits.device(device, address)
+        if flapping_s:
+            self._shed(handle, flapping_s)
+        elif self._engine.register(handle, principal.user, device, principal.token_epoch, 0, principal.expires_s):
+            self._expect(handle, Pending(principal.token_epoch, principal.expires_s, None, principal.key))
 
     async def _device(self, principal: Principal, attempt: Attempt) -> int:
         answer = await self._hub.call("device", principal.user, attempt.device, attempt.label)

@@ -102,6 +102,7 @@ class Shard:
                 self.handlers[str(name)](*fields)
             except Exception:  # noqa: BLE001
                 self._log.exception("upcall failed", upcall=name)
+        self.logins.flush()
 
     def _lost(self, role: str, index: int) -> None:
         self.start_soon(self._say, {"say": "lost", "to": role, "index": index})

@@ -59,11 +59,12 @@ cdef upcall_t* upcall_new(engine_t* e, upcall_kind kind, uint64_t handle, const 
 
 cdef str address_text(const uint8_t* address):
     """Presentation form of 16 bytes, IPv4 when mapped; empty for none."""
+    # Written by hand for IPv4: ipaddress takes 8 us, a sixth of a resume.
+    if address_is_v4(address):
+        return f"{address[12]}.{address[13]}.{address[14]}.{address[15]}"
     import ipaddress
     packed = ipaddress.IPv6Address(bytes(address[:16]))
-    if int(packed) == 0:
-        return ""
-    return str(packed.ipv4_mapped or packed)
+    return str(packed) if int(packed) else ""
 
 cdef bytes upcall_bytes(cur_t* cursor):
     cdef size_t n = <size_t>rd_varint(cursor)

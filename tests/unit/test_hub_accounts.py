@@ -145,6 +145,19 @@ async def test_devices_are_made_checked_limited_and_revoked(tmp_path: Path) -> N
         assert len((await rig.request(ann, Method.DEVICE_LIST))[1]) == 1
 
 
+async def test_many_tokens_are_asked_for_in_one_call(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        ann, bob = await rig.user("ann"), await rig.user("bob")
+        phone = (await rig.rpc("device", ann, 0, "phone"))["device"]
+        tablet = (await rig.rpc("device", bob, 0, "tablet"))["device"]
+        wanted = [["ann", phone], ["ann", tablet], ["ann", 0], ["nobody", phone], ["bob", tablet], ["two words", 99]]
+        for _ in range(2):
+            assert await rig.rpc("known_devices", wanted) == [[ann, 0], None, None, None, [bob, 0], None]
+            await rig.fold()
+        with pytest.raises(Refused, match="at most 256"):
+            await rig.rpc("known_devices", [["ann", phone]] * 257)
+
+
 async def test_tokens_make_users_and_guests_come_with_a_device(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         made = await rig.rpc("provision", "sub|123", "")

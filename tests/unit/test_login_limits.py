@@ -86,3 +86,18 @@ def test_naming_a_device_does_not_shut_it_out() -> None:
     limiter.ban(7)
     assert limiter.banned(7) == 300
     assert not limiter.banned(8)
+
+
+def test_a_full_bucket_is_forgotten() -> None:
+    clock = Clock()
+    buckets = Buckets(1, 5, clock)
+    for key in range(1000):
+        buckets.take(key)
+        clock.now += 0.1
+    assert len(buckets) <= 11
+    clock.now += 5
+    buckets.take("a")
+    buckets.give_back("a")
+    clock.now += 5
+    buckets.take("b")
+    assert len(buckets) <= 10
