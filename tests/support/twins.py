@@ -156,7 +156,7 @@ class Side:
         peer = []
         while (record := self.peer.to_hub.read()) is not None:
             peer.append(record)
-        told["peer"] = peer
+        told["peer"] = sorted(peer)
         return told
 
     # -- transport --
