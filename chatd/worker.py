@@ -17,6 +17,7 @@ import trio
 from chatd import logs
 from chatd.errors import ConfigError, StoreCorruptError, StoreFailedError, StoreLockedError
 from chatd.server.roles import ROLES, Role
+from chatd.server.scheduling import schedule
 from chatd.supervisor import links
 from chatd.supervisor.control import Control
 from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
@@ -34,6 +35,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     setproctitle.setproctitle(f"chatd: {role} {index}" if role == "shard" else f"chatd: {role}")
+    schedule(role)
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)
     try:

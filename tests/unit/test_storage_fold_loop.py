@@ -98,6 +98,24 @@ def test_a_full_disk_is_waited_for(
     assert not failures
 
 
+def test_only_the_first_portion_is_folded_with_low_priority(
+    folder: SqliteFolder, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold_once, seen = folder.fold_once, []
+
+    def watched() -> object:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return fold_once()
+
+    monkeypatch.setattr(folder, "fold_once", watched)
+    stop, thread = run(folder, pipe[1])
+    assert [told(pipe[0]), told(pipe[0])] == [1, 51]
+    stop.set()
+    thread.join()
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert seen[:2] == [min(19, usual + fold_loop.POLITE_NICE), usual]
+
+
 def test_a_pipe_without_a_reader_ends_the_loop(folder: SqliteFolder) -> None:
     read, write = os.pipe()
     os.close(read)
