@@ -74,7 +74,8 @@ cdef uint32_t call_bytes_room(engine_t* e, const conn_t* c) noexcept nogil:
     cdef uint64_t queue_left = hard - c.queue_bytes if hard > c.queue_bytes else 0
     return <uint32_t>min(window_left, queue_left // 2)
 
-cdef bint call_write(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const uint8_t* body, size_t n) noexcept nogil:
+cdef bint call_write(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const uint8_t* body, size_t n,
+                     bint reattach) noexcept nogil:
     cdef ring_t* ring = e.hub.ring_out
     cdef uint8_t* at = ring_reserve(ring, sizeof(link_call) + n)
     cdef link_call* record = <link_call*>at
@@ -84,6 +85,7 @@ cdef bint call_write(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const ui
     record.type = LINK_S_CALL
     record.flags = flags
     record.op = op
+    record.reattach = reattach
     record.body_bytes = <uint32_t>n
     record.handle = conn_handle(c)
     record.user = c.user
@@ -115,7 +117,7 @@ cdef void call_enter(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const ui
         if c.calls == NULL:
             conn_doom_no_memory(e, c)
             return
-    if code == 0 and not call_write(e, c, op, flags, body, n):
+    if code == 0 and not call_write(e, c, op, flags, body, n, False):
         code = ERR_BUSY
     if code == 0:
         e.count[COUNT_CALLS] += 1

@@ -126,6 +126,8 @@ cdef class Engine:
         self._e.hub.epoch = epoch
         self._e.hub.stage = UPLINK_RECEIVED
         self._e.hub.attach_slot = 0
+        self._e.hub.attach_logged = False
+        self._e.hub.attach_entry = <uint32_t>SUBSCRIPTION_NONE
         self._e.count[COUNT_LINKS] += 1
         engine_kick(self._e)
 

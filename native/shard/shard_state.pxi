@@ -23,6 +23,8 @@ cdef struct uplink_t:
     uint64_t epoch
     uint32_t stage                  # uplink_stage
     uint32_t attach_slot            # next slot to re-attach
+    uint32_t attach_entry           # next subscription of that slot's connection
+    bint attach_logged              # its LOGIN has been written
     bint lost_told
 
 cdef struct peer_link_t:

@@ -204,6 +204,8 @@ cdef void subscription_remove(engine_t* e, conn_t* c, uint32_t index) noexcept n
     topic_set.count -= 1
     if map64_get(&subs.by_pair, key) == index:
         map64_remove(&subs.by_pair, key)
+    if e.hub.attach_entry == index:
+        e.hub.attach_entry = entry.next
     if entry.previous != <uint32_t>SUBSCRIPTION_NONE:
         subs.entries[entry.previous].next = entry.next
     else:

@@ -105,15 +105,43 @@ cdef void uplink_pump_due(engine_t* e) noexcept nogil:
             slot_list_put(&e.gone, c.slot)
     e.due.count = kept
 
+# Tell a fresh hub what the connection follows, from attach_entry on: the hub that granted it is gone, and only this one
+# can take it back when the user is removed. False: the ring is full.
+cdef bint uplink_pump_following(engine_t* e, conn_t* c) noexcept nogil:
+    cdef subscriptions_t* subs = &e.subscriptions
+    cdef subscription_t* entry
+    cdef topic_set_t* topic_set
+    cdef uint8_t body[2 * VARINT_BYTES_MAX]
+    cdef out_t o
+    while e.hub.attach_entry != <uint32_t>SUBSCRIPTION_NONE:
+        entry = &subs.entries[e.hub.attach_entry]
+        topic_set = &subs.sets[entry.topic_set]
+        wr_init(&o, body, sizeof(body))
+        wr_varint(&o, topic_set.cid)
+        wr_varint(&o, topic_set.followers[entry.place].topics)
+        if not call_write(e, c, OP_SUBSCRIBE, 0, body, <size_t>(o.p - body), True):
+            return False
+        e.hub.attach_entry = entry.next
+    return True
+
 # Re-attach sessions from attach_slot on; False: the ring is full.
 cdef bint uplink_pump_attach(engine_t* e) noexcept nogil:
     cdef conn_t* c
     while e.hub.attach_slot < slab_slots(&e.slab):
         c = slab_at(&e.slab, e.hub.attach_slot)
+        if e.hub.attach_logged:
+            if not uplink_pump_following(e, c):
+                return False
+            e.hub.attach_logged = False
+            e.hub.attach_slot += 1
+            continue
         if (c.state == CONN_LIVE or c.state == CONN_REGISTERED) and not c.flags & CONN_DOOMED and c.session_epoch:
             if not uplink_write_login(e, c, LINK_LOGIN_REATTACH):
                 return False
-        elif c.state == CONN_REGISTERING:
+            e.hub.attach_logged = True
+            e.hub.attach_entry = c.subscription_first
+            continue
+        if c.state == CONN_REGISTERING:
             # The hub that was asked is gone: ask this one.
             c.flags |= CONN_LOGIN_DUE
             uplink_due(e, c)

@@ -76,6 +76,7 @@ class Call:
     frame_bytes_max: int
     features: int
     body: bytes
+    reattach: bool = False
 
 
 @dataclass
@@ -130,10 +131,10 @@ class RingHub:
             assert len(body) == size
             self._on_send(Send(kind, flags, *ids, body=body))
         elif kind == S_CALL:
-            _, flags, op, _, size, *rest = CALL_LAYOUT.unpack_from(record)
+            _, flags, op, reattach, size, *rest = CALL_LAYOUT.unpack_from(record)
             body = record[CALL_LAYOUT.size :]
             assert len(body) == size
-            self._on_call(Call(op, flags, *rest, body=body))
+            self._on_call(Call(op, flags, *rest, body=body, reattach=bool(reattach)))
         elif kind == S_POSITION:
             self.positions.append(POSITION_LAYOUT.unpack(record)[1:])
         elif kind == S_LOGIN:
@@ -163,7 +164,7 @@ class RingHub:
 
     def _on_call(self, call: Call) -> None:
         self.calls.append(call)
-        if self.automatic and call.op == frames.SUBSCRIBE:
+        if self.automatic and call.op == frames.SUBSCRIBE and not call.reattach:
             cid, at = frames.read_varint(call.body)
             topics = frames.read_varint(call.body, at)[0] & TOPICS_KNOWN
             self.grant(call.handle, cid, topics)

@@ -138,6 +138,21 @@ def test_login_is_asked_again_when_the_hub_is_replaced() -> None:
         assert client.ops() == [frames.WELCOME]
 
 
+def test_a_fresh_hub_is_told_what_everybody_follows() -> None:
+    with Rig() as rig:
+        first, second = rig.client(1), rig.client(2)
+        for cid in (5, 6, 7):
+            first.join(cid)
+        second.join(6)
+        rig.engine.unlink_hub()
+        rig.link(rig.hub.successor())
+        rig.settle()
+        told = [(call.user, frames.read_varint(call.body)[0]) for call in rig.hub.calls if call.reattach]
+        assert sorted(told) == [(1, 5), (1, 6), (1, 7), (2, 6)]
+        assert len(rig.hub.starts) == 2, "RECEIVED and READY"
+        assert second.take() == []
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_traffic_keeps_the_books(seed: int) -> None:
     """Whatever clients and hub say: no invariant breaks, and when everybody has left nothing is held."""

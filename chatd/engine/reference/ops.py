@@ -202,7 +202,7 @@ def on_call(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
     code = 0
     if state.hub.stage != LinkStage.READY:
         code = ErrorCode.UNAVAILABLE
-    elif outstanding >= outstanding_max or not write_call(state, conn, frame, body):
+    elif outstanding >= outstanding_max or not write_call(state, conn, frame.op, frame.flags, body):
         code = ErrorCode.BUSY
     if code:
         state.count["calls_refused"] += 1
@@ -212,12 +212,12 @@ def on_call(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
     conn.calls.append(Call(frame.op, ref, is_pull))
 
 
-def write_call(state: State, conn: Connection, frame: Frame, body: bytes) -> bool:
+def write_call(state: State, conn: Connection, op: int, flags: int, body: bytes, *, reattach: bool = False) -> bool:
     """With what an answer may use: the rest of the window in frames and bytes, of which the queue has to hold two."""
     assert state.hub.ring_out
     frames_left = max(0, conn.window_frames - len(conn.unacked))
     queue_left = max(0, state.settings.queue_hard_bytes - conn.queue_bytes)
     bytes_left = min(max(0, conn.window_bytes - conn.unacked_bytes), queue_left // 2)
-    head = (FromShard.CALL, frame.flags, frame.op, 0, len(body), conn.handle, conn.user, conn.device)
+    head = (FromShard.CALL, flags, op, reattach, len(body), conn.handle, conn.user, conn.device)
     room = (frames_left, bytes_left, conn.frame_bytes_max, conn.features)
     return state.hub.ring_out.put(records.CALL.pack(*head, *room) + body)

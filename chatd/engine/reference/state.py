@@ -246,6 +246,7 @@ class HubLink:
     ring_out: Ring | None = None
     stage: LinkStage = LinkStage.NONE
     attach: list[Connection] = field(default_factory=list)
+    following: list[int] | None = None  # cids the first of them still has to name; None: its LOGIN is due
 
 
 class State:

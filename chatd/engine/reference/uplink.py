@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from chatd.engine.reference import output, queues, records, sends, topics
+from chatd.engine.reference.ops import write_call
 from chatd.engine.reference.output import retry_after_default_ms, send_error
 from chatd.engine.reference.records import BadRecordError, FromHub, FromShard, Ring
 from chatd.engine.reference.session import unthrottle
@@ -82,14 +83,33 @@ def attach_sessions(state: State) -> bool:
     attach = state.hub.attach
     while attach:
         conn = attach[0]
-        if conn.stage in {Stage.REGISTERED, Stage.LIVE} and not conn.doomed and conn.session_epoch:
+        if state.hub.following is not None:
+            if not attach_following(state, conn):
+                return False
+            state.hub.following = None
+        elif conn.stage in {Stage.REGISTERED, Stage.LIVE} and not conn.doomed and conn.session_epoch:
             if not write_login(state, conn, records.LOGIN_REATTACH):
                 return False
+            state.hub.following = list(conn.topics)
+            continue
         elif conn.stage == Stage.REGISTERING:
             # The hub that was asked is gone: ask this one.
             conn.login_due = True
             state.owing[conn.handle] = conn
         del attach[0]
+    return True
+
+
+def attach_following(state: State, conn: Connection) -> bool:
+    """Tell a fresh hub what the connection follows, the newest first; False: the ring is full, go on later."""
+    following = state.hub.following
+    while following:
+        cid = following[-1]
+        if cid in conn.topics:
+            body = varint.encode(cid) + varint.encode(conn.topics[cid])
+            if not write_call(state, conn, Op.SUBSCRIBE, 0, body, reattach=True):
+                return False
+        following.pop()
     return True
 
 
