@@ -99,6 +99,7 @@ class Server:
             self.push(
                 *(self.event(seq, flags=FLAG_DELIVER_HISTORY) for seq in (3, 4)),
                 make(Op.LAG, cid=3, from_seq=6, to_seq=9),
+                make(Op.PULL_END, cid=3, next_seq=0, head_seq=9, floor_seq=1),
             )
         elif frame.op == Op.PULL:
             self.push(make(Op.PULL_END, cid=3, next_seq=0, head_seq=9, floor_seq=1))
@@ -117,7 +118,7 @@ def test_the_minimal_client_works() -> None:
     auth = next(example for example in EXAMPLES if example.call.startswith("AUTH(credential=5"))
     assert server.seen[1] == auth.frame()
     assert [seq for _, seq, *_ in applied] == [1, 3, 4, 5]
-    assert store.position == {3: 5}
+    assert store.position == {3: 9}, "what the range of a PULL did not bring does not exist"
     assert store.outbox == {2: (3, 1, b"again")}
     assert [frame["count"] for frame in server.seen if frame.op == Op.ACK] == [1, 2, 3, 4]
     asked = [(frame["from_seq"], frame["to_seq"]) for frame in server.seen if frame.op == Op.PULL]
