@@ -83,7 +83,8 @@ class Connection:
             self._probe_until = now + self._probe_timeout_s
         if suspicious or now >= self._said_at + self._heartbeat_s:
             flags = schema.FLAG_PING_REPLY_WANTED if suspicious else 0
-            self.emit(make(Op.PING, flags=flags, echo=b""))
+            # A lone frame without a body does not wake the server: what wants an answer now carries a byte.
+            self.emit(make(Op.PING, flags=flags, echo=b"?" if suspicious else b""))
             self._said_at = now
 
     def is_dead(self, now: float) -> bool:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from chatd.client.acks import EVERY_S, INTERVAL_MIN_S, AckPolicy
 from chatd.client.backoff import Backoff
+from chatd.client.connection import Connection
 from chatd.client.errors import InvalidError, OutboxFullError, StateError, UnavailableError, WithdrawnError, refused
 from chatd.client.login import Credential, auth
 from chatd.client.model import Sent, Settings
 from chatd.client.outbox import Outbox
 from chatd.client.state import State
+from chatd.wire import Framer, schema
 from chatd.wire.schema import ErrorCode, Kind
 
 RNG = random.Random(1)
@@ -201,3 +203,13 @@ def test_errors_know_what_a_program_should_do() -> None:
     assert isinstance(error, UnavailableError)
     assert (error.name, error.retry_after_ms, str(error)) == ("UNAVAILABLE", 250, "send: UNAVAILABLE: restarting")
     assert refused(999).name == "error 999"
+
+
+def test_a_ping_that_wants_an_answer_wakes_the_server() -> None:
+    """A lone frame without a body may lie in the server's kernel until the heartbeat is due: too late for a probe."""
+    connection = Connection(Settings(), 0.0)
+    for now in (10.0, 20.0, 30.0):
+        connection.keep_alive(now, expects_answer=True)
+    probes = [frame for frame in Framer().feed(connection.take(30.0)) if frame.flags & schema.FLAG_PING_REPLY_WANTED]
+    assert len(probes) == 1
+    assert probes[0]["echo"]
