@@ -52,7 +52,8 @@ def create(data: Path) -> list[Path]:
                 made.append(path)
     except OSError as error:
         raise ConfigError(
-            f"cannot make secrets in {directory(data)}: {error.strerror}. Is the directory ours?"
+            f"cannot make secrets in {directory(data)}: {error.strerror}. "
+            "Make the data directory writable for this user, or name another one with --data"
         ) from None
     return made
 
