@@ -117,17 +117,25 @@ def run(main: Callable[[], Awaitable[Value]], login: Login | None = None) -> Val
     try:
         return anyio.run(main)
     except AuthError as error:
-        if login is not None and login.state_path.exists():
-            raise ChatdError(
-                f"{error}. If the server's data was made anew, this device is unknown to it: delete {login.state_path}"
-            ) from None
-        raise
+        raise ChatdError(f"{error}. {_way_out(login)}") from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except BrokenPipeError:
         # Python would complain about the closed pipe once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
+
+
+def _way_out(login: Login | None) -> str:
+    """What to look at when a server does not accept our credential."""
+    if login is None:
+        return "Is it the server of this data directory (--data), or --token one of its tokens or keys, still good?"
+    if login.token is not None:
+        return f"Is --token one that {login.server} accepts, not expired and not revoked?"
+    text = f"Is {login.server} the server of the data directory {login.data}?"
+    if login.state_path.exists():
+        text += f" If its data was made anew, it does not know this device: delete {login.state_path}"
+    return text
 
 
 def safe_name(text: str) -> str:
