@@ -52,7 +52,8 @@ class Siege:
         """Exactly these reasons were counted, each so often and no other; within that time."""
         counted: dict[Close, int] = {}
         with trio.move_on_after(within_s):
-            while (counted := {k: v for k, v in (await self.closes()).items() if v}) != expected:
+            # Another process counts: there is no event to wait for.
+            while (counted := {k: v for k, v in (await self.closes()).items() if v}) != expected:  # noqa: ASYNC110
                 await trio.sleep(0.05)
         assert counted == expected
 

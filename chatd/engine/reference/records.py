@@ -51,7 +51,7 @@ LOGIN_REATTACH: Final = 1
 FRAMES_DONE: Final = 1
 
 SEND = Struct("<BBHIQQQQQ")  # type flags - body_bytes handle token user device session_epoch
-CALL = Struct("<BBBBIQQQIIII")  # type flags op reattach body_bytes handle user device, room: frames bytes, frame features
+CALL = Struct("<BBBBIQQQIIII")  # type flags op reattach body_bytes handle user device, room, frame features
 POSITION = Struct("<B7xQQQQ")  # type user cid delivered_seq read_seq
 LOGIN = Struct("<BBHIQQQQQII")  # type flags - frame_max handle user device token_epoch session_epoch features -
 CLOSED = Struct("<BBHIQQQQ")  # type - reason - handle user device session_epoch
