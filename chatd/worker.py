@@ -1,7 +1,7 @@
-"""`python -m chatd.worker ROLE INDEX FD`: a worker process. Started by the supervisor only.
+"""`python -m chatd.worker ROLE INDEX FD PULSE`: a worker process. Started by the supervisor only.
 
-It reads its settings from the control socket FD, runs its role on trio, proves every 250 ms that its loop turns, and
-ends when the supervisor does. Crash-only: nothing is saved at the end that a kill -9 would lose.
+It reads its settings from the control socket FD, runs its role on trio, proves through the shared memory
+PULSE that its loop turns, and ends when the supervisor does. Crash-only: nothing is saved at the end that a kill -9 would lose.
 """
 
 import faulthandler
@@ -21,14 +21,14 @@ from chatd.server.scheduling import schedule
 from chatd.supervisor import links
 from chatd.supervisor.control import Control
 from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
+from chatd.supervisor.pulse import Pulse
 
-BEAT_S = 0.25
 COMMANDS_MAX = 256
 PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    role, index, descriptor = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    role, index, descriptor, pulse_descriptor = sys.argv[1], *(int(number) for number in sys.argv[2:5])
     faulthandler.enable(all_threads=True)
     _die_with_supervisor()
     # Only the supervisor decides when a worker ends: ^C in a terminal reaches the supervisor, which drains.
@@ -38,8 +38,10 @@ def main() -> None:
     schedule(role)
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)
+    os.set_inheritable(pulse_descriptor, False)
+    pulse = Pulse(pulse_descriptor)
     try:
-        trio.run(_run, role, index, control)
+        trio.run(_run, role, index, control, pulse)
     except* (ConfigError, StoreCorruptError, StoreLockedError) as refusals:
         _end(EXIT_REFUSES, refusals)
     except* StoreFailedError as failures:
@@ -65,7 +67,7 @@ def _die_with_supervisor() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-async def _run(role: str, index: int, sock: socket.socket) -> None:
+async def _run(role: str, index: int, sock: socket.socket, pulse: Pulse) -> None:
     control = Control(sock)
     first = await control.receive()
     if first is None:
@@ -79,7 +81,7 @@ async def _run(role: str, index: int, sock: socket.socket) -> None:
         await control.send(said)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_beat, control)
+        nursery.start_soon(_beat, pulse, settings["beat_ms"] / 1000)
         await nursery.start(_run_role, ROLES[role], Role(message, descriptors, commands, say), nursery.cancel_scope)
         nursery.start_soon(_obey, role, control, send_commands, nursery.cancel_scope)
         await control.send({"say": "ready"})
@@ -90,10 +92,10 @@ async def _run_role(entry: Any, role: Role, scope: trio.CancelScope, task_status
     scope.cancel()
 
 
-async def _beat(control: Control) -> None:
+async def _beat(pulse: Pulse, interval_s: float) -> None:
     while True:
-        await control.send({"say": "beat"})
-        await trio.sleep(BEAT_S)
+        pulse.beat()
+        await trio.sleep(interval_s)
 
 
 async def _obey(

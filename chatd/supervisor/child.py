@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from chatd.supervisor.control import Control
+from chatd.supervisor.pulse import Pulse
 
 # Time for faulthandler to write the stacks of a hung worker before it is killed.
 DUMP_GRACE_S = 0.5
@@ -24,19 +25,24 @@ class Child:
         """Start it. OSError when the system has no room for another process."""
         self.role, self.index = role, index
         self.control, theirs = Control.pair()
-        self.spawned_at = self.beat_at = trio.current_time()
+        self.pulse = Pulse.create()
+        self.spawned_at = trio.current_time()
         self.ready = trio.Event()
         self.drained = trio.Event()
         self.hung = False
+        inherited = [theirs.fileno(), self.pulse.descriptor]
         try:
             # From this thread, not a helper thread: the worker's parent-death signal is bound to the thread.
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "chatd.worker", role, str(index), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "chatd.worker", role, str(index), *map(str, inherited)],
+                pass_fds=inherited,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 env=_environment(),
             )
+        except OSError:
+            self.pulse.close()
+            raise
         finally:
             theirs.close()
         self.pid = self._process.pid
@@ -56,6 +62,7 @@ class Child:
         os.close(self._pidfd)
         self._pidfd = -1
         self.control.close()
+        self.pulse.close()
         return status
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:

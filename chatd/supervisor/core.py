@@ -25,7 +25,8 @@ from chatd.supervisor.listeners import Listener
 from chatd.supervisor.notify import notify, watchdog_interval_s
 from chatd.supervisor.plan import reload_message, start_message
 
-WATCH_INTERVAL_S = 0.25
+# Between two looks at a worker that has just become too late.
+WATCH_PAUSE_S = 0.01
 LINGER_S = 1.0
 
 
@@ -136,8 +137,6 @@ class Supervisor:
         while (received := await child.control.receive()) is not None:
             said = received[0]
             match said.get("say"):
-                case "beat":
-                    child.beat_at = trio.current_time()
                 case "ready":
                     await self._introduce(child, died_at)
                 case "lost":
@@ -149,7 +148,6 @@ class Supervisor:
         child.kill()
 
     async def _introduce(self, child: Child, died_at: float | None) -> None:
-        child.beat_at = trio.current_time()
         async with self._linking:
             child.ready.set()
             for peer in links.peers_of(child, list(self.children.values())):
@@ -178,22 +176,24 @@ class Supervisor:
     # -- all of them -----------------------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Heartbeats of workers, and ours to systemd."""
+        """Heartbeats of workers, and ours to systemd. Sleeps until somebody's silence could have become too long."""
         limit_s = self.settings.process.silence_timeout_ms / 1000
-        interval_s = watchdog_interval_s()
-        notified_at = trio.current_time()
+        notify_s = watchdog_interval_s()
+        notify_at = time.monotonic()
         async with trio.open_nursery() as nursery:
             while True:
-                await trio.sleep(WATCH_INTERVAL_S)
-                now = trio.current_time()
+                now = time.monotonic()
                 for child in list(self.children.values()):
-                    if now - child.beat_at > limit_s:
+                    if now - child.pulse.beat_at > limit_s and not child.hung:
                         self._log.error("worker is silent: stack dump, then SIGKILL", worker=child.name, pid=child.pid)
-                        child.beat_at = now
                         nursery.start_soon(child.dump_and_kill)
-                if interval_s is not None and now - notified_at >= interval_s:
-                    notified_at = now
+                if notify_s is not None and now >= notify_at:
+                    notify_at = now + notify_s
                     notify("WATCHDOG=1")
+                # A worker that is started meanwhile has the whole limit before it.
+                due = [child.pulse.beat_at + limit_s for child in self.children.values() if not child.hung]
+                wake_at = min([*due, now + limit_s, now + limit_s if notify_s is None else notify_at])
+                await trio.sleep(max(wake_at - now, WATCH_PAUSE_S))
 
     async def _answer_signals(self, signals: Any, nursery: trio.Nursery) -> None:
         async for number in signals:

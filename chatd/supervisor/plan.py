@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from chatd.supervisor.core import Supervisor
 
 
+# A worker that turns beats this often within the silence that would end it.
+BEATS_PER_SILENCE = 5
+
+
 def worker_settings(settings: Settings, role: str, keys: dict[str, Any]) -> dict[str, Any]:
     """Everything one role needs, and no more: only shards see secrets."""
     told: dict[str, Any] = {
         "data": str(settings.data.absolute()),
         "log": {"format": logs.resolved(settings.log.format), "level": settings.log.level},
+        "beat_ms": settings.process.silence_timeout_ms / BEATS_PER_SILENCE,
         "hub": {**plain(settings.hub), "guests": settings.auth.guests},
     }
     if role == "shard":

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from chatd.supervisor.backoff import AbortCounter, Backoff
 from chatd.supervisor.control import DESCRIPTORS_MAX, PACKET_BYTES_MAX, Control
 from chatd.supervisor.listeners import close_listeners, open_listeners, probe
 from chatd.supervisor.notify import notify, watchdog_interval_s
+from chatd.supervisor.pulse import Pulse
 
 
 def test_first_restart_is_immediate_and_later_ones_wait_longer() -> None:
@@ -109,3 +111,15 @@ def test_watchdog_interval_is_half_of_the_demand(monkeypatch: pytest.MonkeyPatch
     assert watchdog_interval_s() == 5.0
     monkeypatch.setenv("WATCHDOG_PID", "1")
     assert watchdog_interval_s() is None
+
+
+def test_a_beat_is_seen_through_the_inherited_descriptor() -> None:
+    ours = Pulse.create()
+    theirs = Pulse(os.dup(ours.descriptor))
+    assert ours.beat_at > time.monotonic()
+    theirs.beat()
+    last = ours.beat_at
+    assert last <= time.monotonic()
+    theirs.close()
+    ours.close()
+    assert ours.beat_at == last
