@@ -4,6 +4,7 @@ Every connection of the store is opened here, always through apsw: Python's own 
 the library, and two copies in one process drop each other's POSIX locks (sqlite.org/howtocorrupt.html, section 2.2.1).
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ def connect(
 
 @contextmanager
 def storage_errors(action: str, path: Path) -> Iterator[None]:
-    """Turn the library's errors into ours. action: what was being done, for the message ("fold into")."""
+    """Turn errors of the library and the system into ours. action: what was being done, for messages ("fold into")."""
     try:
         yield
     except apsw.FullError as error:
@@ -56,6 +57,10 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         raise StorageError(f"cannot {action} {path}: another process holds it ({error})") from error
     except apsw.Error as error:
         raise StoreFailedError(f"cannot {action} {path}: {explained(error)}") from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreFullError(f"cannot {action} {path}: the disk is full ({error})") from error
+        raise StoreFailedError(f"cannot {action} {path}: {error}") from error
 
 
 def explained(error: apsw.Error) -> str:
