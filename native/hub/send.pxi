@@ -127,6 +127,9 @@ cdef bint hub_answers_room(hub_t* h) noexcept nogil:
 # This cseq is stored (or skipped) already. What is still staged is answered with its batch.
 cdef hub_outcome hub_repeat(hub_t* h, hub_send_t* s, const hub_sent_t* sent) noexcept nogil:
     cdef hub_answer_t a
+    # The last batch of the journal may be the one whose sync failed: it is readable here and may be gone tomorrow.
+    if h.settings.read_only:
+        return hub_refuse(h, s, ERR_UNAVAILABLE, h.settings.busy_retry_ms)
     hub_answer_of(h, s, &a)
     if s.head.type == LINK_S_SEND and (sent.seq == 0 or sent.digest != s.digest):
         return hub_refuse(h, s, ERR_CSEQ_REUSE, 0)
