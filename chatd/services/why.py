@@ -33,7 +33,7 @@ async def why(caller: Caller, cid: int, seq: int, user: int) -> Result:
     async def ask(shard: int) -> None:
         nonlocal aged_out
         try:
-            found, complete = await hub.rpc.ask(shard, "ledger", cid, seq, user, timeout_s=SHARD_TIMEOUT_S)
+            found, complete = await hub.rpc.ask(shard, "ledger", cid, seq, user, stored[0], timeout_s=SHARD_TIMEOUT_S)
         except CallError as refusal:
             hops.append((0, "shard silent", f"shard {shard}: {refusal.text}"))
             aged_out = True

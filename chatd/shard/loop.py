@@ -4,6 +4,7 @@
 # budget of one poll. Price: under load one core is busy, which is what it is there for.
 """The loop of one shard, and its commands from the supervisor."""
 
+import time
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ class Shard:
         self._sleep: trio.CancelScope | None = None
         self._nursery: trio.Nursery | None = None
         self._log = logs.get()
+        self._began_ms = time.time_ns() // 1_000_000
         self.hub = HubCalls(engine, self.wake)
         self.hub.questions |= {"ledger": self._ledger, "counters": engine.counters}
         self.logins = Logins(engine, self.hub, settings, self.wake, self.start_soon)
@@ -107,14 +109,14 @@ class Shard:
     def _lost(self, role: str, index: int) -> None:
         self.start_soon(self._say, {"say": "lost", "to": role, "index": index})
 
-    def _ledger(self, cid: int, seq: int, user: int | None) -> tuple[list[tuple[int, str, str]], bool]:
-        """(time_ms, hop, detail) for docs/internals/rpc.md, and whether nothing of that time has been overwritten."""
+    def _ledger(self, cid: int, seq: int, user: int | None, time_ms: int) -> tuple[list[tuple[int, str, str]], bool]:
+        """(time_ms, hop, detail) for docs/internals/rpc.md, and whether nothing since the event's time is missing."""
         entries, aged_out = self.engine.ledger(cid, seq, user)
         hops = [
             (wall_ms, hop, f"user {user_}" if user_ else f"{count} recipients")
             for wall_ms, _, hop, user_, count in entries
         ]
-        return hops, not aged_out
+        return hops, not aged_out and time_ms >= self._began_ms
 
     async def _obey(self, commands: AsyncIterable[tuple[Any, ...]]) -> None:
         engine = self.engine
