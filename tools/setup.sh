@@ -65,7 +65,7 @@ step_services() {
     local missing=() program
     # Debian keeps daemons in /usr/sbin, which is not on everybody's PATH.
     PATH="$PATH:/usr/sbin:/usr/local/sbin"
-    for program in nats-server redis-server mosquitto; do
+    for program in nats-server redis-server mosquitto faketime; do
         command -v "$program" >/dev/null || missing+=("$program")
     done
     [ "${#missing[@]}" = 0 ] || install_debian "${missing[@]}" || say "tests that compare with these peers will be skipped"
