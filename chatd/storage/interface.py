@@ -49,6 +49,11 @@ class Portion(Protocol):
     def heads(self) -> Iterable[tuple[int, int, int, int, int]]:
         """(cid, head_seq, message_count, last_ts, position of the newest event) of every conversation with events."""
 
+    def senders(self) -> Iterable[tuple[int, int, int, int, int]]:
+        """(cid, user, seq, message_count there, position of the conversation's newest event) of each user's newest
+        event of a device in each conversation.
+        """
+
     def highest_cseqs(self) -> Iterable[tuple[int, int]]:
         """(device, highest cseq) of every device with sends or skips."""
 

@@ -43,6 +43,10 @@ class Portion:
         newest = {event[0]: event for event in self.events()}
         return [(cid, event[1], event[7], event[2], self._changed[cid]) for cid, event in newest.items()]
 
+    def senders(self) -> list[tuple[int, int, int, int, int]]:
+        newest = {(event[0], event[3]): event for event in self.events() if event[4]}
+        return [(cid, sender, event[1], event[7], self._changed[cid]) for (cid, sender), event in newest.items()]
+
     def highest_cseqs(self) -> list[tuple[int, int]]:
         highest: dict[int, int] = {}
         for device, cseq, _, _ in self.sends():

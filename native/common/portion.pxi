@@ -196,6 +196,23 @@ cdef class Portion:
                 heads.append((event.cid, event.seq, event.message_count, <int64_t>event.ts_ms, key.pos))
         return heads
 
+    def senders(self) -> list:
+        cdef size_t i, last
+        cdef const journal_event* event
+        cdef dict newest = {}
+        cdef list found = []
+        self._sort()
+        for i in range(self._events.count):
+            event = <const journal_event*>self._events.keys[i].record
+            if event.device:
+                newest[event.sender] = i
+            if i + 1 == self._events.count or self._events.keys[i + 1].id != self._events.keys[i].id:
+                for last in newest.values():
+                    event = <const journal_event*>self._events.keys[last].record
+                    found.append((event.cid, event.sender, event.seq, event.message_count, self._events.keys[i].pos))
+                newest.clear()
+        return found
+
     def highest_cseqs(self) -> list:
         cdef size_t i
         cdef uint64_t cseq, highest = 0

@@ -43,7 +43,7 @@ def gathered(make: Callable[[], Any], batches: list[tuple[int, int, bytes]]) -> 
             portion.add(*batch)
     except ValueError:
         return "refused"
-    tables = (portion.events(), portion.sends(), portion.heads(), portion.highest_cseqs())
+    tables = (portion.events(), portion.sends(), portion.heads(), sorted(portion.senders()), portion.highest_cseqs())
     return [list(table) for table in tables], portion.members, portion.positions, portion.rows
 
 

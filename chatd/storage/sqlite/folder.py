@@ -42,6 +42,12 @@ _UPDATE_CONVERSATION = (
 _UPDATE_DEVICE = "UPDATE device SET cseq_max = max(cseq_max, ?2) WHERE id = ?1"
 _UPSERT_MEMBERSHIP = "INSERT OR REPLACE INTO membership VALUES(?, ?, ?, ?, ?, ?)"
 _UPSERT_POSITION = "INSERT OR REPLACE INTO position VALUES(?, ?, ?, ?, ?, ?)"
+# Who sends has read what he sent, and no POSITION record says so. SYNC sees the conversation change already, so a row
+# that exists keeps its place in the index of changes.
+_RAISE_SENDER = (
+    "INSERT INTO position VALUES(?1, ?2, ?3, ?3, ?4, ?5) ON CONFLICT(cid, uid) DO UPDATE SET "
+    "delivered_seq = max(delivered_seq, ?3), read_seq = ?3, read_count = ?4 WHERE read_seq < ?3"
+)
 _SET_FOLDED_POS = "UPDATE meta SET value = ? WHERE key = 'folded_pos'"
 
 
@@ -188,6 +194,7 @@ class SqliteFolder:
             main.executemany(_UPDATE_DEVICE, portion.highest_cseqs())
             main.executemany(_UPSERT_MEMBERSHIP, newest(portion.members, key_columns=3))
             main.executemany(_UPSERT_POSITION, newest(portion.positions, key_columns=2))
+            main.executemany(_RAISE_SENDER, portion.senders())
 
     def _checkpoint_if_due(self, folded_pos: int) -> None:
         overdue = time.monotonic() - self._checkpointed_at >= self._settings.checkpoint_interval_s
