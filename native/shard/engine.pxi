@@ -316,6 +316,8 @@ cdef class Engine:
         if not conn_send(self._e, c, <const uint8_t*>frame, <size_t>len(frame)):
             return False
         preauth_done(self._e, c)
+        if c.lag != NULL:
+            lag_check(self._e, c)
         engine_kick(self._e)
         return True
 

@@ -54,6 +54,11 @@ cdef void fan_out(engine_t* e, frame_t* frame, const uint8_t* handles, uint32_t 
                 chatd_prefetch(slab_at(&e.slab, <uint32_t>ahead))
         memcpy(&handle, handles + 8 * <size_t>index, 8)
         c = slab_find(&e.slab, handle)
+        if c != NULL and conn_is_registered(c):
+            # The hub knows the session, its client does not yet: LAG follows WELCOME.
+            lag_start(e, c)
+            lag_note(e, c, frame.cid, frame.seq, frame.flags)
+            continue
         if c == NULL or not conn_is_live(c):
             e.count[COUNT_HANDLES_STALE] += 1
             if frame.flags & FRAME_TRACED:
@@ -115,6 +120,6 @@ cdef void fan_out_lost(engine_t* e, uint64_t cid, uint64_t seq, const uint8_t* h
     for index in range(count):
         memcpy(&handle, handles + 8 * <size_t>index, 8)
         c = slab_find(&e.slab, handle)
-        if c != NULL and conn_is_live(c):
+        if c != NULL and (conn_is_live(c) or conn_is_registered(c)):
             lag_start(e, c)
             lag_note(e, c, cid, seq, 0)

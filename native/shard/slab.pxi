@@ -216,6 +216,10 @@ cdef inline bint conn_is_open(const conn_t* c) noexcept nogil:
 cdef inline bint conn_is_live(const conn_t* c) noexcept nogil:
     return c.state == CONN_LIVE and not (c.flags & CONN_DOOMED)
 
+# The hub pushes to it, but nothing may be sent before WELCOME.
+cdef inline bint conn_is_registered(const conn_t* c) noexcept nogil:
+    return c.state == CONN_REGISTERED and not (c.flags & CONN_DOOMED)
+
 
 cdef bint slab_init(slab_t* slab, uint64_t connections_max) noexcept nogil:
     slab.chunks_max = <uint32_t>((connections_max + SLAB_CHUNK_RECORDS - 1) >> SLAB_CHUNK_BITS)

@@ -336,6 +336,8 @@ cdef bint on_lost(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
         if conn_is_live(c):
             lag_everything(e, c)
             lag_check(e, c)
+        elif conn_is_registered(c):
+            lag_everything(e, c)
     return True
 
 cdef bint on_rpc(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:

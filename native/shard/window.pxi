@@ -115,7 +115,7 @@ cdef void lag_everything(engine_t* e, conn_t* c) noexcept nogil:
 cdef void lag_check(engine_t* e, conn_t* c) noexcept nogil:
     cdef lag_t* lag = c.lag
     cdef uint32_t index
-    if lag == NULL or c.flags & CONN_DOOMED or c.queue_bytes > e.settings.queue_drained_bytes:
+    if lag == NULL or not conn_is_live(c) or c.queue_bytes > e.settings.queue_drained_bytes:
         return
     if 2 * c.unacked_count > c.window_frames or 2 * <uint64_t>c.unacked_bytes > c.window_bytes:
         return

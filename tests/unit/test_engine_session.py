@@ -393,3 +393,26 @@ def test_engine_is_disposed_of_while_a_slow_reader_closes() -> None:
     rig.engine.close(client.handle, 18)
     rig.settle()
     rig.close()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_is_pushed_between_registration_and_welcome_is_told_by_lag(lost: bool) -> None:
+    with Rig() as rig:
+        rig.automatic = False
+        client = Client(rig)
+        client.feed(frames.hello(features=2), frames.auth(device=1))
+        rig.engine.register(client.handle, 1, 1, 0, 0, 0)
+        rig.settle()
+        assert last(rig, "registered")
+        for seq in (3, 4):
+            rig.hub.committed(5, seq, frames.deliver(5, seq), [client.handle])
+        if lost:
+            rig.hub.lost(9)
+        rig.settle()
+        assert client.ops() == [frames.CHALLENGE]
+        rig.engine.welcome(client.handle, frames.welcome(1, 1, 1))
+        rig.hub.committed(5, 5, frames.deliver(5, 5), [client.handle], pos=10)
+        rig.settle()
+        got = client.take()
+        assert [frame.op for frame in got] == [frames.WELCOME, frames.LAG, frames.DELIVER]
+        assert got[1].ints(3) == ([0, 0, 0] if lost else [5, 3, 4])

@@ -200,6 +200,7 @@ class ReferenceEngine:
         conn.stage = Stage.LIVE
         conn.received_ms = self._state.now_ms
         self._state.count["logins"] += 1
+        output.lag_check(self._state, conn)
         return True
 
     def refuse(self, handle: int, frame: bytes, close_reason: int = 0) -> bool:

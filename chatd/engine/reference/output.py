@@ -149,7 +149,7 @@ def lag_everything(state: State, conn: Connection) -> None:
 
 def lag_check(state: State, conn: Connection) -> None:
     """After progress of any kind: once half of everything is free, tell what was left out, and push again."""
-    if not conn.lagging or conn.doomed or conn.queue_bytes > state.settings.queue_drained_bytes:
+    if not conn.lagging or not conn.is_live or conn.queue_bytes > state.settings.queue_drained_bytes:
         return
     if 2 * len(conn.unacked) > conn.window_frames or 2 * conn.unacked_bytes > conn.window_bytes:
         return

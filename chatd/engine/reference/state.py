@@ -212,6 +212,11 @@ class Connection:
         return self.stage == Stage.LIVE and not self.doomed
 
     @property
+    def is_registered(self) -> bool:
+        """The hub pushes to it, but nothing may be sent before WELCOME."""
+        return self.stage == Stage.REGISTERED and not self.doomed
+
+    @property
     def queued_delivers(self) -> int:
         return sum(frame.is_deliver for frame in self.queue)
 

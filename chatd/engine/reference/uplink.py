@@ -200,7 +200,11 @@ def fan_out(state: State, frame: Frame, handles: tuple[int, ...]) -> None:
     small: Frame | None = None
     for handle in handles:
         conn = state.connections.get(handle)
-        if conn is None or not conn.is_live:
+        if conn is not None and conn.is_registered:
+            # The hub knows the session, its client does not yet: LAG follows WELCOME.
+            output.lag_start(state, conn)
+            output.lag_note(state, conn, frame)
+        elif conn is None or not conn.is_live:
             state.count["handles_stale"] += 1
             if frame.traced:
                 state.note("gone", frame.cid, frame.seq)
@@ -346,7 +350,7 @@ def on_lost(state: State, record: bytes) -> None:
     state.routed_pos = max(pos, state.routed_pos)
     state.pushed.clear()
     for conn in list(state.connections.values()):
-        if conn.is_live:
+        if conn.is_live or conn.is_registered:
             output.lag_everything(state, conn)
 
 
