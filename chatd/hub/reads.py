@@ -33,6 +33,9 @@ def not_found() -> CallError:
 
 def intervals(core: Core, cid: int, user: int) -> list[Interval]:
     """The user's intervals of membership, oldest first. NOT_FOUND when there are none."""
+    if not cid:
+        # No conversation has this number, so nothing is there to be loaded.
+        raise not_found()
     found = core.intervals(cid, user)
     if found is None:
         raise MissingConversation(cid)

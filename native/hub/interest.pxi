@@ -154,7 +154,9 @@ cdef hub_outcome hub_on_subscription(hub_t* h, uint32_t shard, const uint8_t* re
     c = hub_conversation(h, cid)
     if call.op == OP_UNSUBSCRIBE or topics == 0:
         hub_unsubscribe(h, d, c)
-        hub_say_grant(h, shard, call.handle, cid, 0)
+        # A grant for conversation 0, which cannot be, would be taken for a corrupt ring.
+        if cid != 0:
+            hub_say_grant(h, shard, call.handle, cid, 0)
         hub_call_echo(h, shard, &call, cid, 0)
         return HUB_DONE
     if cid != 0 and (c == NULL or not c.loaded):

@@ -6,7 +6,6 @@ allowed, descriptors are back where they were, every connection that was lost is
 reason, the log got no more than a line a minute for an address and a reason, and no payload or token is in it.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,8 +17,8 @@ import orjson
 import trio
 
 from chatd.testing import ChatdServer
-from chatd.wire.schema import Close, Credential, Method, Op
-from support.live import Peer, peer
+from chatd.wire.schema import Close, Method, Op
+from support.live import Peer, descriptors, peer
 from support.processes import workers
 
 # The interpreter's own arenas breathe by about this much; a leak of one buffer per attack would be far above it.
@@ -52,7 +51,6 @@ class Siege:
         """Exactly these reasons were counted, each so often and no other; within that time."""
         counted: dict[Close, int] = {}
         with trio.move_on_after(within_s):
-            # Another process counts: there is no event to wait for.
             while (counted := {k: v for k, v in (await self.closes()).items() if v}) != expected:  # noqa: ASYNC110
                 await trio.sleep(0.05)
         assert counted == expected
@@ -63,10 +61,9 @@ async def figures(admin: Peer) -> dict[str, int]:
 
 
 async def administrator(server: ChatdServer) -> Peer:
-    made = await Peer.connect(server)
-    await made.hello()
-    key = (server.data / "secrets" / "admin.key").read_bytes().strip()
-    answer = await made.auth(Credential.API_KEY, key)
+    """The first administrator, whom a new server makes by itself."""
+    made = await Peer.connect(server, "admin")
+    answer = await made.login()
     assert answer.op == Op.WELCOME, answer
     return made
 
@@ -82,8 +79,9 @@ def memory_bytes(pid: int) -> int:
     return sum(int(kib) for _, kib, _ in words) * 1024
 
 
-def descriptor_count(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 a count of names is all
+def descriptor_count(pid: int, data: Path) -> int:
+    """Without the files of the store: its readers are a bounded pool that grows when it is needed."""
+    return sum(not name.startswith(str(data)) for name in descriptors(pid))
 
 
 async def settled(look: Callable[[], object], expected: object, within_s: float = SETTLE_S) -> object:
@@ -102,7 +100,7 @@ async def siege(server: ChatdServer, *, growth_bytes_max: int = GROWTH_BYTES_MAX
         await a.say(cid, PAYLOAD_TAG)
         alive = processes(server)
         memory = {name: memory_bytes(pid) for name, pid in alive.items()}
-        descriptors = {name: descriptor_count(pid) for name, pid in alive.items()}
+        before = {name: descriptor_count(pid, server.data) for name, pid in alive.items()}
         log_from = server.log.stat().st_size
         state = Siege(admin, await figures(admin), secrets=[PAYLOAD_TAG, server.token("citizen-a").encode()[-40:]])
         async with trio.open_nursery() as nursery:
@@ -117,10 +115,10 @@ async def siege(server: ChatdServer, *, growth_bytes_max: int = GROWTH_BYTES_MAX
         assert state.slowest_s < ANSWER_S_MAX, f"a round trip of the others took {state.slowest_s:.1f} s"
 
         def counted() -> dict[str, int]:
-            return {name: descriptor_count(pid) for name, pid in alive.items()}
+            return {name: descriptor_count(pid, server.data) for name, pid in alive.items()}
 
-        now = await settled(lambda: all(count <= descriptors[name] for name, count in counted().items()), True)
-        assert now is True, f"descriptors: {descriptors} became {counted()}"
+        now = await settled(lambda: all(count <= before[name] for name, count in counted().items()), True)
+        assert now is True, f"descriptors: {before} became {counted()}"
         grown = {name: memory_bytes(pid) - memory[name] for name, pid in alive.items()}
         assert max(grown.values()) <= growth_bytes_max, f"memory grew by {grown}"
         judge_log(server.log.read_bytes()[log_from:], state.secrets)

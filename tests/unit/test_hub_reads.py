@@ -9,7 +9,7 @@ from support.hub_rig import Refused, Rig, either_core, running
 
 from chatd.hub.frames import varint
 from chatd.wire import sync_cursor
-from chatd.wire.schema import Method, Op
+from chatd.wire.schema import ErrorCode, Method, Op
 
 __all__ = ["either_core"]
 pytestmark = pytest.mark.usefixtures("either_core")
@@ -103,6 +103,16 @@ async def test_broken_calls_are_refused_and_name_their_conversation(tmp_path: Pa
             assert frame.op == Op.ERROR
             assert int.from_bytes(frame.take(2), "big") == 103
             assert frame.take(1)[0] == op
+
+
+async def test_conversation_zero_is_like_any_absent_one(tmp_path: Path) -> None:
+    """It cannot be loaded: asking for it once ended the hub."""
+    async with running(tmp_path) as rig:
+        ann = await rig.user("ann")
+        for cid in (0, 999):
+            (frame,) = await rig.call(ann, Op.PULL, varint(cid) + varint(1) + varint(0) + varint(0))
+            assert frame.op == Op.ERROR
+            assert int.from_bytes(frame.take(2), "big") == ErrorCode.NOT_FOUND
 
 
 # ---------------------------------------------------------------- SYNC

@@ -163,6 +163,19 @@ def test_who_may_not_follow(hub: FakeHub, shard: FakeShard, alice: Session) -> N
     assert absent == Frames(101, ((OP_ERROR, 0, b"\x01\x2d\xa4\x09\x00\x00"),), True)
 
 
+def test_unsubscribing_from_nothing_is_echoed_and_grants_nothing(
+    hub: FakeHub, shard: FakeShard, alice: Session
+) -> None:
+    """A grant for conversation 0 is a corrupt record to the engine: any client could have cut the link."""
+    shard.unsubscribe(alice, 0)
+    shard.subscribe(alice, 0, 0)
+    hub.run()
+    assert shard.read() == [
+        Frames(101, ((OP_UNSUBSCRIBE, 0, varint(0)),), True),
+        Frames(101, ((OP_SUBSCRIBE, 0, varint(0) + varint(0)),), True),
+    ]
+
+
 def test_shards_learn_who_follows(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
     other = FakeShard(hub.core, 3)
     hub.run()

@@ -69,7 +69,8 @@ def on_subscription(hub: State, link: links.Link, record: bytes) -> Need | None:
         known = find(device, conversation)
         if known is not None:
             remove(hub, known)
-        link.say_grant(handle, cid, 0)
+        if cid:
+            link.say_grant(handle, cid, 0)
         link.say_frames(handle, echo(op, cid, 0), done=True)
         return None
     if cid and (conversation is None or not conversation.loaded):
