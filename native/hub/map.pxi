@@ -94,7 +94,10 @@ cdef void* hub_grown(void* items, uint32_t count, uint32_t* room, size_t item_by
     cdef void* moved
     if count < room[0]:
         return items
-    larger = room[0] * 2 if room[0] else 8
+    # Most conversations have two members and most users one device: the first step is small.
+    larger = room[0] * 2 if room[0] else 2
+    while larger <= count:
+        larger *= 2
     moved = realloc(items, larger * item_bytes)
     if moved != NULL:
         room[0] = larger

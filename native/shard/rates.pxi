@@ -137,25 +137,23 @@ cdef bint address_enter(engine_t* e, conn_t* c, const uint8_t* address) noexcept
     cdef settings_t* s = &e.settings
     if (s.loopback_unlimited and address_is_loopback(address)) or networks_cover(&e.exempt, address):
         return True
-    c.address_key = address_key(address)
-    entry = address_entry(e, c.address_key)
+    entry = address_entry(e, address_key(address))
     if entry == NULL:
         return True
     if entry.connections >= s.connections_per_address_max or rate_charge(
             &entry.tat_ns, e.now_ns, 1, s.accepts_per_address_per_s, s.accepts_per_address_burst):
         return False
     entry.connections += 1
+    c.address_index = <uint32_t>(entry - e.addresses.entries)
     c.flags |= CONN_OWN_ADDRESS
     return True
 
 cdef void address_leave(engine_t* e, conn_t* c) noexcept nogil:
-    cdef uint32_t index
     if not c.flags & CONN_OWN_ADDRESS:
         return
     c.flags &= ~CONN_OWN_ADDRESS
-    index = map64_get(&e.addresses.by_key, c.address_key)
-    if index != <uint32_t>MAP_NONE and e.addresses.entries[index].connections:
-        e.addresses.entries[index].connections -= 1
+    chatd_require(e.addresses.entries[c.address_index].connections > 0)
+    e.addresses.entries[c.address_index].connections -= 1
 
 cdef void addresses_dispose(engine_t* e) noexcept nogil:
     map64_dispose(&e.addresses.by_key, &e.pool)

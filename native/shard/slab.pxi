@@ -171,9 +171,8 @@ cdef struct conn_t:
     uint32_t timer_prev
     uint32_t timer_bucket
     uint32_t heartbeat_ms
-    uint64_t address_key            # of the table of addresses
+    uint32_t address_index          # of the table of addresses, if CONN_OWN_ADDRESS; our count pins that entry
     uint32_t close_retry_ms         # for BYE
-    uint32_t _unused
 
 cdef struct slab_t:
     conn_t** chunks

@@ -3,11 +3,13 @@
 # Fan-out walks one dense array of (slot, topics) per conversation; a removal moves the last entry into the hole. The
 # entry of a connection knows its place in that array, so that a close costs its own subscriptions only. "May this
 # connection send to cid?" is the same question as "is it subscribed?", asked for every EPHEMERAL: the connection
-# remembers the entry that it used last, and a hash over (cid, slot) answers the rest. Nothing here looks at
-# membership: the hub grants (LINK_H_GRANT) and takes back.
+# remembers the entry that it used last; up to four entries are compared one by one, and for connections with more a
+# hash over (cid, slot) answers the rest. Most have few, and so cost no place in that map (16 to 43 bytes). Nothing here
+# looks at membership: the hub grants (LINK_H_GRANT) and takes back.
 
 cdef enum:
-    FOLLOWERS_ROOM_MIN = 4
+    FOLLOWERS_ROOM_MIN = 2          # most conversations are of two
+    SUBSCRIPTIONS_WALKED = 4        # a connection with more has all of its entries in by_pair
     SUBSCRIPTION_NONE = 0xFFFFFFFF
 
 cdef struct follower_t:
@@ -51,10 +53,14 @@ cdef void subscriptions_init(subscriptions_t* subs) noexcept nogil:
 cdef inline uint64_t subscription_key(uint64_t cid, uint32_t slot) noexcept nogil:
     return ((cid * <uint64_t>0x9E3779B97F4A7C15ULL) ^ (<uint64_t>slot * <uint64_t>0xD6E8FEB86659FD93ULL)) | 1
 
-# Grow an array of the pool to twice its size; returns the new one, or NULL and the old one stays.
+# Grow an array of the pool to twice its size, and to all of the block that this takes; returns the new one, or NULL
+# and the old one stays.
+@cython.cdivision(True)
 cdef void* pool_double(pool_t* pool, void* old, uint32_t* room, size_t item_bytes, uint32_t room_min) noexcept nogil:
     cdef uint32_t larger = room[0] * 2 if room[0] else room_min
-    cdef void* block = pool_alloc(pool, larger * item_bytes)
+    cdef void* block
+    larger = <uint32_t>(pool_room(larger * item_bytes) // item_bytes)
+    block = pool_alloc(pool, larger * item_bytes)
     if block == NULL:
         return NULL
     if room[0]:
@@ -103,23 +109,41 @@ cdef void topic_set_release(engine_t* e, topic_set_t* topic_set) noexcept nogil:
     topic_set.count = subs.set_free
     subs.set_free = <uint32_t>(topic_set - subs.sets)
 
+# The connection's entry for cid, or SUBSCRIPTION_NONE, which is MAP_NONE, too.
+cdef uint32_t subscription_walk(const subscriptions_t* subs, const conn_t* c, uint64_t cid) noexcept nogil:
+    cdef uint32_t index = c.subscription_first
+    while index != <uint32_t>SUBSCRIPTION_NONE and subs.sets[subs.entries[index].topic_set].cid != cid:
+        index = subs.entries[index].next
+    return index
+
+# The connection gets more entries than are worth walking: all of them go into the map. False: no memory; what went in
+# is verified by whoever finds it.
+cdef bint subscriptions_index(engine_t* e, const conn_t* c) noexcept nogil:
+    cdef subscriptions_t* subs = &e.subscriptions
+    cdef uint32_t index = c.subscription_first
+    cdef uint64_t cid
+    while index != <uint32_t>SUBSCRIPTION_NONE:
+        cid = subs.sets[subs.entries[index].topic_set].cid
+        if not map64_put(&subs.by_pair, &e.pool, subscription_key(cid, c.slot), index):
+            return False
+        index = subs.entries[index].next
+    return True
+
 # The connection's subscription to cid, or NULL.
 cdef subscription_t* subscription_find(engine_t* e, conn_t* c, uint64_t cid) noexcept nogil:
     cdef subscriptions_t* subs = &e.subscriptions
     cdef uint32_t index = c.subscription_hint
     if index != <uint32_t>SUBSCRIPTION_NONE and subs.sets[subs.entries[index].topic_set].cid == cid:
         return &subs.entries[index]
-    if c.subscription_first == <uint32_t>SUBSCRIPTION_NONE:
+    if c.subscription_count <= SUBSCRIPTIONS_WALKED:
+        index = subscription_walk(subs, c, cid)
+    else:
+        index = map64_get(&subs.by_pair, subscription_key(cid, c.slot))
+        if index != <uint32_t>MAP_NONE and (subs.entries[index].slot != c.slot
+                                            or subs.sets[subs.entries[index].topic_set].cid != cid):
+            index = subscription_walk(subs, c, cid)
+    if index == <uint32_t>SUBSCRIPTION_NONE:
         return NULL
-    index = map64_get(&subs.by_pair, subscription_key(cid, c.slot))
-    if index == <uint32_t>MAP_NONE:
-        return NULL
-    if subs.entries[index].slot != c.slot or subs.sets[subs.entries[index].topic_set].cid != cid:
-        index = c.subscription_first
-        while index != <uint32_t>SUBSCRIPTION_NONE and subs.sets[subs.entries[index].topic_set].cid != cid:
-            index = subs.entries[index].next
-        if index == <uint32_t>SUBSCRIPTION_NONE:
-            return NULL
     c.subscription_hint = index
     return &subs.entries[index]
 
@@ -171,7 +195,9 @@ cdef bint subscription_put(engine_t* e, conn_t* c, uint64_t cid, uint32_t topics
     if index == <uint32_t>SUBSCRIPTION_NONE:
         topic_set_release(e, topic_set)
         return False
-    if not map64_put(&subs.by_pair, &e.pool, subscription_key(cid, c.slot), index):
+    if c.subscription_count >= SUBSCRIPTIONS_WALKED and not (
+            (c.subscription_count > SUBSCRIPTIONS_WALKED or subscriptions_index(e, c))
+            and map64_put(&subs.by_pair, &e.pool, subscription_key(cid, c.slot), index)):
         subscription_give(subs, index)
         topic_set_release(e, topic_set)
         return False
