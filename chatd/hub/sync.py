@@ -17,7 +17,17 @@ from chatd.hub.core import Core
 from chatd.hub.frames import CallError, SyncEntry
 from chatd.storage.interface import EventRow, MembershipRow, View
 from chatd.wire import sync_cursor
-from chatd.wire.schema import CURSOR_BYTES_MAX, SYNC_ENTRIES_MAX, ErrorCode, Kind, MemberState
+from chatd.wire.schema import (
+    BODY_BYTES_MAX,
+    CURSOR_BYTES_MAX,
+    KINDS,
+    PULL_BYTES_MAX,
+    PULL_EVENTS_MAX,
+    SYNC_ENTRIES_MAX,
+    ErrorCode,
+    Kind,
+    MemberState,
+)
 from chatd.wire.sync_cursor import SyncCursor
 
 if TYPE_CHECKING:
@@ -166,20 +176,35 @@ async def _last_events(hub: "Hub", user: int, drafts: list[Draft]) -> dict[int, 
     if not wanted:
         return found
 
-    def read(view: View) -> list[tuple[Draft, EventRow | None, int]]:
+    def read(view: View) -> list[tuple[Draft, EventRow | None, int, int]]:
         out = []
         for draft in wanted:
             rows = view.events(draft.cid, draft.last_seq, draft.last_seq, 1, 1)
+            conversation = view.conversation(draft.cid)
             count = view.message_count_at(draft.cid, draft.last_seq) if draft.message_count < 0 else -1
-            out.append((draft, rows[0] if rows else None, count))
+            out.append((draft, rows[0] if rows else None, count, conversation.head_seq if conversation else 0))
         return out
 
-    for draft, row, count in await hub.loader.read(read):
+    for draft, row, folded, folded_seq in await hub.loader.read(read):
+        count = folded
+        if folded >= 0 and folded_seq < draft.last_seq:
+            count += _messages_in_tail(hub.core, user, draft, folded_seq + 1)
         sender, ts_ms, kind, body, _ = found.get(draft.cid, NO_EVENT)
         if row is not None:
             sender, ts_ms, kind, body = row.sender, row.ts_ms, row.kind, row.body
         found[draft.cid] = (sender, ts_ms, kind, body, count)
     return found
+
+
+def _messages_in_tail(core: Core, user: int, draft: Draft, from_seq: int) -> int:
+    """Messages among from_seq .. last_seq: who left a moment ago left before the fold could count them."""
+    count = 0
+    while 0 < from_seq <= draft.last_seq:
+        page, from_seq = core.tail_events(
+            draft.cid, from_seq, draft.last_seq, PULL_EVENTS_MAX, PULL_BYTES_MAX, BODY_BYTES_MAX, user, False
+        )
+        count += sum(KINDS[kind].message for _, _, _, kind, _ in frames.parse_events(page))
+    return count
 
 
 def _last_in_tail(core: Core, user: int, draft: Draft) -> LastEvent | None:

@@ -159,7 +159,7 @@ async def test_left_conversation_is_told_once_and_hides_what_follows(tmp_path: P
         if folded:
             await rig.fold()
         (entry,), cursor = await all_pages(rig, bob, cursor)
-        assert (entry["state"], entry["head"], entry["last_kind"]) == (2, 4, 35)
+        assert (entry["state"], entry["head"], entry["last_kind"], entry["count"]) == (2, 4, 35, 1)
         await rig.say(cid, ann, "more")
         assert (await all_pages(rig, bob, cursor))[0] == []
         (entry,), _ = await all_pages(rig, bob)
