@@ -24,7 +24,8 @@ from typing import Any
 
 import apsw
 
-from chatd.storage import journal_codec
+from chatd import _native
+from chatd.storage import journal_codec, portion
 from chatd.storage.interface import row_record
 from chatd.storage.sqlite.fold_loop import fold_until
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
@@ -141,11 +142,7 @@ def measure_sustained(
 
 
 def portion_type(*, reference: bool) -> Any:
-    if reference:
-        from chatd.storage.portion import Portion
-    else:
-        from chatd._native import Portion
-    return Portion
+    return portion.Portion if reference else _native.Portion
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """`python -m chatd.worker ROLE INDEX FD PULSE`: a worker process. Started by the supervisor only.
 
-It reads its settings from the control socket FD, runs its role on trio, proves through the shared memory
-PULSE that its loop turns, and ends when the supervisor does. Crash-only: nothing is saved at the end that a kill -9 would lose.
+It reads its settings from the control socket FD, runs its role on trio, proves through the shared memory PULSE that its
+loop turns, and ends when the supervisor does. Crash-only: nothing is saved at the end that a kill -9 would lose.
 """
 
 import faulthandler
