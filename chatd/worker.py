@@ -115,6 +115,8 @@ async def _obey(
             case "reload":
                 logs.set_level(message["log_level"])
                 await commands.send(("reload", message))
+            case "pressure":
+                await commands.send(("pressure", message["level"]))
             case "drain":
                 await commands.send(("drain", message["window_ms"]))
             case "stop":

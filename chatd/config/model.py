@@ -61,6 +61,9 @@ class Process(Section):
     """A worker that dies again and again is restarted after at most this long. The first restart is immediate."""
     silence_timeout_ms: Annotated[int, Field(ge=1000, le=60_000)] = 5000
     """A worker that says nothing for so long is taken for hung: stack dump, SIGKILL, restart."""
+    memory_bytes_max: Annotated[int, Field(ge=0, le=1 << 44)] = 0
+    """Memory of all processes together. At 85 % logins are refused (SHED), at 95 % nobody is accepted. 0: the limit of
+    the cgroup (MemoryMax of systemd), without its page cache; none where there is no such limit."""
     drain_window_ms: Annotated[int, Field(ge=0, le=600_000)] = 2000
     """At SIGTERM clients are told to reconnect at a random moment within this window."""
     drain_timeout_ms: Annotated[int, Field(ge=500, le=900_000)] = 10_000

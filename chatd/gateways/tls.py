@@ -27,6 +27,13 @@ CLOSE_TIMEOUT_S = 1.0
 LINGER_RESET = struct.pack("ii", 1, 0)
 
 
+class Gate(Protocol):
+    """The limits of addresses."""
+
+    def enter(self, address: str) -> bool: ...
+    def leave(self, address: str) -> None: ...
+
+
 class Host(Protocol):
     """What the gateway needs of its shard."""
 
@@ -34,6 +41,10 @@ class Host(Protocol):
     handlers: dict[str, Callable[..., None]]
     on_reload: list[Callable[[dict[str, Any]], None]]
     on_drain: list[Callable[[], None]]
+    on_accepting: list[Callable[[bool], None]]
+
+    @property
+    def addresses(self) -> Gate: ...
 
     def wake(self) -> None: ...
 
@@ -63,9 +74,13 @@ class TlsGateway:
         self._accepting = trio.CancelScope()
         self._limited = logs.Limited()
         self._context = make_context(self._tls)
+        self._open = trio.Event()
+        self._open.set()
+        self._closed_too = host.handlers["closed"]
         host.handlers.update(readable=self._on_readable, resumed=self._on_resumed, closed=self._on_closed)
         host.on_reload.append(self._reload)
         host.on_drain.append(self._accepting.cancel)
+        host.on_accepting.append(self._switch)
 
     async def serve(self, listening: socket.socket) -> None:
         """Accept until the drain, then until the last connection has ended."""
@@ -73,6 +88,7 @@ class TlsGateway:
         async with trio.open_nursery() as nursery:
             with self._accepting:
                 while True:
+                    await self._open.wait()
                     try:
                         sock, peer = await listener.accept()
                     except OSError:
@@ -84,6 +100,13 @@ class TlsGateway:
                         continue
                     self._waiting += 1
                     nursery.start_soon(self._connected, sock, peer[0])
+
+    def _switch(self, accepting: bool) -> None:
+        """Short of memory: those who come wait in the queue of the kernel."""
+        if accepting:
+            self._open.set()
+        else:
+            self._open = trio.Event()
 
     def _reload(self, message: dict[str, Any]) -> None:
         """New connections use the new certificate, live ones keep theirs."""
@@ -103,8 +126,11 @@ class TlsGateway:
             if shaken is None:
                 return
             stream, address = shaken
-            handle = self._engine.open(address)
-            if not handle:
+            try:
+                handle = self._engine.open(address)
+            except MemoryError:
+                # connections_max of the shard: one more must not end those that are there.
+                self._host.addresses.leave(address)
                 reset(sock)
                 return
             connection = self._connections[handle] = Connection(stream)
@@ -114,18 +140,26 @@ class TlsGateway:
                     await self._receive(handle, connection)
             finally:
                 del self._connections[handle]
+                self._host.addresses.leave(address)
 
     async def _shake_hands(
         self, sock: trio.socket.SocketType, address: str
     ) -> tuple[trio.SSLStream[trio.SocketStream], str] | None:
+        entered = kept = False
         with trio.move_on_after(self._tls["handshake_timeout_ms"] / 1000):
             try:
                 if self._proxy_networks.covers(address):
                     address = await read_proxy_header(sock) or address
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                # Before the handshake, which is what costs.
+                if not self._host.addresses.enter(address):
+                    reset(sock)
+                    return None
+                entered = True
                 async with self._handshakes:
                     stream = trio.SSLStream(trio.SocketStream(sock), self._context, server_side=True)
                     await stream.do_handshake()
+                kept = True
                 return stream, address
             except ProxyHeaderError:
                 self._failed(address, Close.PROXY_FAILED)
@@ -133,6 +167,9 @@ class TlsGateway:
             except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError):
                 self._failed(address, Close.TLS_FAILED)
                 return None
+            finally:
+                if entered and not kept:
+                    self._host.addresses.leave(address)
         self._failed(address, Close.TLS_FAILED)
         return None
 
@@ -191,7 +228,8 @@ class TlsGateway:
         if (connection := self._connections.get(handle)) is not None:
             connection.resumed.set()
 
-    def _on_closed(self, handle: int, *_: int) -> None:
+    def _on_closed(self, handle: int, *session: int) -> None:
+        self._closed_too(handle, *session)
         if (connection := self._connections.get(handle)) is not None:
             connection.ended = True
             connection.readable.set()

@@ -17,6 +17,7 @@ from chatd.engine.native import Ring
 from chatd.errors import ChatdError, StoreFailedError
 from chatd.server.roles import ROLES, Role
 from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
+from chatd.supervisor.memory import LOOK_INTERVAL_S, Memory
 from chatd.supervisor.notify import notify, watchdog_interval_s
 from chatd.supervisor.plan import reload_message, worker_settings
 
@@ -66,6 +67,7 @@ class InlineServer:
                         await self._start(role, descriptors[role], nursery)
                     await self._link()
                     nursery.start_soon(self._beat)
+                    nursery.start_soon(self._watch_memory)
                     self.ready.set()
                     await self._answer_signals(signals)
                     nursery.cancel_scope.cancel()
@@ -114,6 +116,16 @@ class InlineServer:
         while interval_s is not None:
             await trio.sleep(interval_s)
             notify("WATCHDOG=1")
+
+    async def _watch_memory(self) -> None:
+        memory, told = Memory(self.settings.process.memory_bytes_max), 0
+        while True:
+            await trio.sleep(LOOK_INTERVAL_S)
+            level = memory.level([os.getpid()])
+            if level != told:
+                logs.get().warning("memory pressure", level=level)
+                await self._commands["shard"].send(("pressure", level))
+                told = level
 
     async def _answer_signals(self, signals: Any) -> None:
         async for number in signals:

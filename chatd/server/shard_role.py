@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from chatd.server.roles import Role
 
 
+class Door:
+    """A plain listener, open or shut. Shut: who comes waits in the kernel's queue, or is refused by it."""
+
+    def __init__(self, engine: Engine, descriptor: int, proxy: bool) -> None:
+        self._engine, self._descriptor, self._proxy = engine, descriptor, proxy
+        self._open = False
+
+    def switch(self, accepting: bool) -> None:
+        if accepting and not self._open:
+            self._engine.listen(self._descriptor, self._proxy)
+        elif self._open and not accepting:
+            self._engine.unlisten(self._descriptor)
+        self._open = accepting
+
+
 async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
     """Until ("stop",)."""
     engine = Engine(EngineSettings(**role.settings["engine"]))
@@ -27,8 +42,10 @@ async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
         if kind == "tls":
             tls.append(socket.socket(fileno=descriptor))
         else:
-            engine.listen(descriptor, proxy)
-            shard.on_drain.append(partial(engine.unlisten, descriptor))
+            door = Door(engine, descriptor, proxy)
+            door.switch(True)
+            shard.on_accepting.append(door.switch)
+            shard.on_drain.append(partial(door.switch, False))
     try:
         async with trio.open_nursery() as nursery:
             if tls:

@@ -158,3 +158,38 @@ class LoginLimits:
         if self._devices.take(device):
             self.ban(device)
         return self.banned(device)
+
+
+class AddressGate:
+    """Connections of an address, for listeners that the engine does not accept for: rate, and how many at a time.
+
+    Entries of the count live as long as their connections, whose number is bounded elsewhere.
+    """
+
+    def __init__(
+        self, per_s: int, burst: int, at_once: int, exempt: list[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rates = Buckets(per_s, burst, clock)
+        self._limited, self._at_once = bool(per_s), at_once
+        self._counts: dict[str, int] = {}
+        self._exemptions = Exemptions(exempt)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def enter(self, address: str) -> bool:
+        """May it have one more connection? True: leave() gives it back."""
+        if self._exemptions.covers(address):
+            return True
+        prefix = limited_prefix(address)
+        count = self._counts.get(prefix, 0)
+        if count >= self._at_once or (self._limited and self._rates.take(prefix)):
+            return False
+        self._counts[prefix] = count + 1
+        return True
+
+    def leave(self, address: str) -> None:
+        prefix = limited_prefix(address)
+        count = self._counts.pop(prefix, 0)
+        if count > 1:
+            self._counts[prefix] = count - 1

@@ -13,6 +13,7 @@ import trio
 from chatd import logs
 from chatd.engine.interface import Engine, Upcall
 from chatd.shard.hub_calls import HubCalls
+from chatd.shard.limits import AddressGate
 from chatd.shard.logins import Logins
 
 POLL_BUDGET_US = 500
@@ -36,6 +37,13 @@ class Shard:
         self.hub = HubCalls(engine, self.wake)
         self.hub.questions |= {"ledger": self._ledger, "counters": engine.counters}
         self.logins = Logins(engine, self.hub, settings, self.wake, self.start_soon)
+        accept = settings["accept"]
+        self.addresses = AddressGate(
+            accept["address_connects_per_s"],
+            accept["address_connects_burst"],
+            accept["address_connections_max"],
+            accept["address_exempt"],
+        )
         self.handlers: dict[str, Callable[..., None]] = {
             "auth": self.logins.on_auth,
             "resume": self.logins.on_resume,

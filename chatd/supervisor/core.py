@@ -22,6 +22,7 @@ from chatd.supervisor.backoff import AbortCounter, Backoff
 from chatd.supervisor.child import Child
 from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
 from chatd.supervisor.listeners import Listener
+from chatd.supervisor.memory import LOOK_INTERVAL_S, Memory
 from chatd.supervisor.notify import notify, watchdog_interval_s
 from chatd.supervisor.plan import reload_message, start_message
 
@@ -73,6 +74,7 @@ class Supervisor:
                         for role, index in self.slots():
                             slots.start_soon(self._keep, role, index)
                         slots.start_soon(self._watch)
+                        slots.start_soon(self._watch_memory)
                         slots.start_soon(self._answer_signals, signals, nursery)
                 nursery.cancel_scope.cancel()
         os.close(self.fold_read)
@@ -194,6 +196,21 @@ class Supervisor:
                 due = [child.pulse.beat_at + limit_s for child in self.children.values() if not child.hung]
                 wake_at = min([*due, now + limit_s, now + limit_s if notify_s is None else notify_at])
                 await trio.sleep(max(wake_at - now, WATCH_PAUSE_S))
+
+    async def _watch_memory(self) -> None:
+        """Tell the shards when it gets short and when it is enough again; new shards, too."""
+        memory = Memory(self.settings.process.memory_bytes_max)
+        told: dict[int, int] = {}
+        while True:
+            await trio.sleep(LOOK_INTERVAL_S)
+            level = memory.level([os.getpid(), *(child.pid for child in self.children.values())])
+            if level != max(told.values(), default=0):
+                self._log.warning("memory pressure", level=level)
+            shards = [child for child in self.children.values() if child.role == "shard" and child.ready.is_set()]
+            for child in shards:
+                if told.get(child.pid, 0) != level:
+                    await child.send({"do": "pressure", "level": level})
+            told = {child.pid: level for child in shards}
 
     async def _answer_signals(self, signals: Any, nursery: trio.Nursery) -> None:
         async for number in signals:

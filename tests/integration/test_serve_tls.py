@@ -36,7 +36,13 @@ class TlsServer:
 
     def raw(self) -> ssl.SSLSocket:
         plain = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        return self.context().wrap_socket(plain, server_hostname="localhost")
+        sock = self.context().wrap_socket(plain, server_hostname="localhost", do_handshake_on_connect=False)
+        try:
+            sock.do_handshake()
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
 
 @contextlib.contextmanager
@@ -208,3 +214,62 @@ def test_anything_but_a_proxy_header_is_dropped(proxied: TlsServer, header: byte
         sock.sendall(header + hello())
         with contextlib.suppress(ConnectionResetError):
             assert answer(sock) in (0, Op.BYE)
+
+
+def test_keys_of_tls_sessions_change_with_every_reload(tls: TlsServer) -> None:
+    """A reload follows every change of ticket keys, twice a day: it makes a new context, which has keys of its own."""
+    context = tls.context()
+
+    def connect(session: ssl.SSLSession | None) -> ssl.SSLSocket:
+        plain = socket.create_connection(("127.0.0.1", tls.port), timeout=10)
+        made = context.wrap_socket(plain, server_hostname="localhost", session=session)
+        made.sendall(hello() + auth(b"a.b.c"))
+        assert answer(made) == Op.ERROR  # TLS 1.3 sends its tickets behind the handshake
+        return made
+
+    with connect(None) as first:
+        ticket = first.session
+    with connect(ticket) as again:
+        assert again.session_reused
+    os.kill(tls.server.pid, signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while "reloaded" not in tls.server.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with connect(ticket) as later:
+        assert not later.session_reused
+
+
+def test_a_full_shard_resets_and_lives_on(tmp_path: Path) -> None:
+    options = ("--set", "accept.connections_max=16", "--set", "accept.preauth_connections_max=16")
+    with tls_server(tmp_path, *options) as tls:
+        held = []
+        for number in range(16):
+            sock = tls.raw()
+            sock.sendall(hello() + auth(tls.server.token(f"guest-{number}").encode()))
+            assert answer(sock) == Op.WELCOME
+            held.append(sock)
+        with contextlib.suppress(ConnectionError, ssl.SSLError), tls.raw() as one_too_many:
+            one_too_many.sendall(hello() + auth(b"a.b.c"))
+            assert answer(one_too_many) == 0
+        for sock in held[8:]:
+            sock.close()
+        time.sleep(0.2)
+        with tls.raw() as later:
+            later.sendall(hello() + auth(tls.server.token("bob").encode()))
+            assert answer(later) == Op.WELCOME
+        for sock in held[:8]:
+            sock.close()
+
+
+def test_an_address_has_limits_on_tls_too(tmp_path: Path) -> None:
+    options = ("--set", "accept.address_exempt=[]", "--set", "accept.address_connections_max=2")
+    with tls_server(tmp_path, *options) as tls:
+        with tls.raw(), tls.raw(), pytest.raises((ConnectionError, ssl.SSLError)):
+            tls.raw()
+        deadline = time.monotonic() + 5
+        while True:
+            with contextlib.suppress(ConnectionError, ssl.SSLError), tls.raw():
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

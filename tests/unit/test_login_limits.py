@@ -1,7 +1,7 @@
 """Login rates: charged before the work, per address, user and device; bounded tables."""
 
 from chatd.shard import limits
-from chatd.shard.limits import Bans, Buckets, LoginLimits, limited_prefix
+from chatd.shard.limits import AddressGate, Bans, Buckets, LoginLimits, limited_prefix
 
 
 class Clock:
@@ -101,3 +101,20 @@ def test_a_full_bucket_is_forgotten() -> None:
     clock.now += 5
     buckets.take("b")
     assert len(buckets) <= 10
+
+
+def test_connections_of_an_address_have_a_rate_and_a_bound() -> None:
+    clock = Clock()
+    gate = AddressGate(1, 3, 2, ["10.0.0.0/8"], clock)
+    assert [gate.enter("192.0.2.1") for _ in range(3)] == [True, True, False]
+    gate.leave("192.0.2.1")
+    assert [gate.enter("192.0.2.1") for _ in range(2)] == [True, False]
+    gate.leave("192.0.2.1")
+    assert not gate.enter("192.0.2.1")  # the burst is used up
+    clock.now += 1
+    assert gate.enter("192.0.2.1")
+    assert all(gate.enter("10.1.2.3") for _ in range(100))
+    for _ in range(2):
+        gate.leave("192.0.2.1")
+        gate.leave("10.1.2.3")
+    assert len(gate) == 0
