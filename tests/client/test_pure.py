@@ -5,7 +5,7 @@ import sys
 
 BARE = """
 import sys
-for missing in ("chatd._native", "apsw", "pydantic", "pydantic_settings", "typer", "textual", "jwt", "structlog"):
+for missing in ("chatd._native", "apsw", "pydantic", "pydantic_settings", "typer", "textual", "jwt"):
     sys.modules[missing] = None
 import chatd.client, chatd.client.blocking
 layers = ("chatd.engine", "chatd.hub", "chatd.shard", "chatd.storage", "chatd.config", "chatd.supervisor")

@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-# rich and asyncio would be here, too, but structlog imports them.
-HEAVY = {"pydantic", "pydantic_settings", "typer", "textual", "apsw", "chatd.config"}
+HEAVY = {"pydantic", "pydantic_settings", "typer", "textual", "apsw", "chatd.config", "rich", "structlog"}
 
 
 @pytest.mark.parametrize(("role", "allowed"), [("shard_role", set()), ("hub_role", {"apsw"})])
