@@ -1,6 +1,7 @@
 """Calls to the hub's Python side and answers to its questions. docs/internals/rpc.md lists the methods."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -24,12 +25,20 @@ class HubRefusalError(Exception):
         self.code, self.text, self.retry_after_ms = code, text, retry_after_ms
 
 
+@dataclass(slots=True)
+class Waiting:
+    """A call without an answer. news: the answer is there, or another hub, which has to be asked again."""
+
+    news: trio.Event
+    answer: list[Any] = field(default_factory=list)
+
+
 class HubCalls:
     """Numbers calls and waits for their answers; at most CALLS_MAX at a time, each at most TIMEOUT_S."""
 
     def __init__(self, engine: Engine, wake: Callable[[], None]) -> None:
         self._engine, self._wake = engine, wake
-        self._waiting: dict[int, tuple[trio.Event, list[Any]]] = {}
+        self._waiting: dict[int, Waiting] = {}
         self._count = 0
         # name → answer(*arguments): what the hub may ask a shard.
         self.questions: dict[str, Callable[..., Any]] = {}
@@ -39,15 +48,18 @@ class HubCalls:
         if len(self._waiting) >= CALLS_MAX:
             raise HubRefusalError(ErrorCode.AUTH_BUSY, "too many logins at once; try again later", 1000)
         self._count += 1
-        call, answered, answer = self._count, trio.Event(), list[Any]()
-        self._waiting[call] = (answered, answer)
+        call = self._count
+        waiting = self._waiting[call] = Waiting(trio.Event())
+        payload, answer = msgpack.packb([method, list(arguments)]), waiting.answer
         try:
             with trio.move_on_after(timeout_s):
-                payload = msgpack.packb([method, list(arguments)])
-                while not self._engine.rpc(call, payload):  # noqa: ASYNC110 a ring has no event for room
-                    await trio.sleep(RING_FULL_PAUSE_S)
-                self._wake()
-                await answered.wait()
+                while not answer:
+                    if not self._engine.rpc(call, payload):
+                        await trio.sleep(RING_FULL_PAUSE_S)
+                        continue
+                    self._wake()
+                    waiting.news = trio.Event()
+                    await waiting.news.wait()
         finally:
             del self._waiting[call]
         if not answer:
@@ -57,6 +69,11 @@ class HubCalls:
             raise HubRefusalError(ErrorCode(answer[0]), str(answer[1]), retry_after_ms)
         return answer[1]
 
+    def on_link(self) -> None:
+        """A new hub: whatever the old one has not answered went down with it and is asked again."""
+        for waiting in self._waiting.values():
+            waiting.news.set()
+
     def on_rpc(self, call: int, payload: bytes) -> None:
         """An answer to one of our calls, or a question. An answer that nobody waits for came too late."""
         if call & HUB_CALL:
@@ -64,8 +81,8 @@ class HubCalls:
             return
         waiting = self._waiting.get(call)
         if waiting is not None:
-            waiting[1].extend(msgpack.unpackb(payload, strict_map_key=False))
-            waiting[0].set()
+            waiting.answer.extend(msgpack.unpackb(payload, strict_map_key=False))
+            waiting.news.set()
 
     def _answer(self, call: int, payload: bytes) -> None:
         name, arguments = msgpack.unpackb(payload, strict_map_key=False)

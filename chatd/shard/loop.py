@@ -132,6 +132,7 @@ class Shard:
             match command:
                 case ("link", _, epoch, ring_in, ring_out):
                     engine.link_hub(epoch, ring_in, ring_out)
+                    self.hub.on_link()
                 case ("link_peer", index, epoch, ring_in, ring_out):
                     engine.link_peer(index, epoch, ring_in, ring_out)
                 case ("unlink", _):
