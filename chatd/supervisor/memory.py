@@ -54,7 +54,7 @@ class Memory:
             lines = (self._root / "proc/self/cgroup").read_text().splitlines()
         except OSError:
             return None
-        for line in reversed(sorted(lines, key=lambda text: text.startswith("0::"))):
+        for line in sorted(lines, key=lambda text: text.startswith("0::"), reverse=True):
             _, controllers, path = line.split(":", 2)
             if not controllers:
                 place, usage, limit = "sys/fs/cgroup", "memory.current", "memory.max"
