@@ -118,7 +118,7 @@ def decode_batch(uint64_t pos, uint64_t count, bytes blob not None, /) -> tuple:
         memcpy(&head, p, sizeof(head))
         if head.type == JOURNAL_EVENT:
             memcpy(&event, p, sizeof(event))
-            events.append((event.cid, event.seq, <int64_t>event.ts_ms, event.sender, event.device, event.cseq,
+            events.append((event.cid, event.seq, event.ts_ms, event.sender, event.device, event.cseq,
                            event.kind, event.message_count, <int64_t>event.digest, p[sizeof(event):content]))
             changed[event.cid] = at
             if event.device:

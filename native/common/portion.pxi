@@ -75,7 +75,7 @@ cdef bint portion_sort(portion_keys_t* k) noexcept nogil:
 cdef inline tuple portion_event(const portion_key_t* key):
     cdef journal_event event
     memcpy(&event, key.record, sizeof(event))
-    return (event.cid, event.seq, <int64_t>event.ts_ms, event.sender, event.device, event.cseq, event.kind,
+    return (event.cid, event.seq, event.ts_ms, event.sender, event.device, event.cseq, event.kind,
             event.message_count, <int64_t>event.digest,
             PyBytes_FromStringAndSize(<const char*>key.record + sizeof(event), event.payload_bytes))
 
@@ -193,7 +193,7 @@ cdef class Portion:
             key = &self._events.keys[i]
             if i + 1 == self._events.count or self._events.keys[i + 1].id != key.id:
                 event = <const journal_event*>key.record
-                heads.append((event.cid, event.seq, event.message_count, <int64_t>event.ts_ms, key.pos))
+                heads.append((event.cid, event.seq, event.message_count, event.ts_ms, key.pos))
         return heads
 
     def senders(self) -> list:

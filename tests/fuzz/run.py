@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("targets", nargs="*", help="names such as target_cursor; default all")
     arguments = parser.parse_args()
-    sys.path.insert(0, str(HERE))
+    sys.path[:0] = [str(HERE), str(HERE.parent)]
     CRASHES.mkdir(parents=True, exist_ok=True)
     paths = sorted(HERE.glob("target_*.py"))
     targets = [load(path) for path in paths if not arguments.targets or path.stem in arguments.targets]
