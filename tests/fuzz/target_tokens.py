@@ -1,4 +1,4 @@
-"""Invariant: whatever is given as token, ticket, PROXY header or sync cursor is refused by its own error or is genuine."""
+"""Invariant: whatever is given as token, ticket or PROXY header is refused by its own error or is genuine."""
 
 import ipaddress
 

@@ -26,7 +26,7 @@ def test_row_names_what_exists(row: list[str]) -> None:
         else:
             assert hasattr(schema, name), name
     path, _, test = shown_by.partition("::")
-    assert re.search(rf"^(async )?def {re.escape(test)}\(", (ROOT / path).read_text(), re.M), shown_by
+    assert re.search(rf"^(async )?def {re.escape(test)}\(", (ROOT / path).read_text(), re.MULTILINE), shown_by
 
 
 def test_there_are_rows() -> None:
