@@ -266,8 +266,9 @@ def test_an_address_has_limits_on_tls_too(tmp_path: Path) -> None:
     options = ("--set", "accept.address_exempt=[]", "--set", "accept.address_connections_max=2")
     with tls_server(tmp_path, *options) as tls:
         # Without the handshake, which Python leaves half made when the reset comes early.
-        with tls.raw(), tls.raw(), socket.create_connection(("127.0.0.1", tls.port), timeout=5) as third:
-            with pytest.raises(ConnectionError):
+        with tls.raw(), tls.raw():
+            third = socket.create_connection(("127.0.0.1", tls.port), timeout=5)
+            with third, pytest.raises(ConnectionError):
                 third.recv(1)
         time.sleep(0.5)
         with tls.raw():
