@@ -123,6 +123,6 @@ class Run:
 
     def _rate(self, point: Point, server: Server) -> float:
         if not point.rate_share:
-            return 0
+            return point.rate
         reached = self.measured[(server.name, point.of)]
         return point.rate_share * median(measurement.per_s for measurement in reached)

@@ -19,6 +19,7 @@ class Options:
     peers: tuple[str, ...] | None = None
     shards: int = 1
     heartbeat_ms: int | None = None
+    rate: float | None = None
     with_chatd: bool = True
 
 
@@ -27,6 +28,7 @@ class Point:
     """One row per server: a shape of traffic with its parameters.
 
     resume: log in with resume tickets instead of tokens. login_only: what is measured ends when all are connected.
+    rate: send so many per second, whatever the server does; 0: as fast as the windows allow.
     rate_share: send at this share of the rate that the same server reached at the point named `of`.
     goal: what measures.md asks of chatd here, for the table.
     """
@@ -41,6 +43,7 @@ class Point:
     resume: bool = False
     login_only: bool = False
     of: str = ""
+    rate: float = 0
     rate_share: float = 0
     goal: str = ""
     only: frozenset[str] = field(default_factory=frozenset)  # servers, all when empty

@@ -4,6 +4,8 @@ What a chatd acknowledgement includes and XADD does not: membership, idempotency
 way to every member's devices.
 """
 
+from dataclasses import replace
+
 from bench.scenarios.base import Options, Point, Scenario
 from bench.shapes import Shape, pairs
 
@@ -16,6 +18,8 @@ def points(options: Options) -> list[Point]:
     few = min(50, devices)
     hot = pairs(devices, int(devices * CONVERSATIONS_PER_DEVICE), online=False)
     online = pairs(devices, int(devices * CONVERSATIONS_PER_DEVICE), online=True)
+    if options.rate:
+        return [_paced(shape, options.rate, options) for shape in (hot, online)]
     full = _point(hot, window, "≥ 100,000 per s", options)
     both = _point(online, window, "", options)
     chosen = [full, _half(full, "p99 ≤ 5 ms", options), both, _half(both, "delivery p99 ≤ 5 ms", options)]
@@ -37,6 +41,11 @@ def _point(shape: Shape, window: int, goal: str, options: Options) -> Point:
         goal=goal,
         only=frozenset({"chatd"}) if any(shape.subscribe) else frozenset(),
     )
+
+
+def _paced(shape: Shape, rate: float, options: Options) -> Point:
+    point = _point(shape, 64, "p99 ≤ 5 ms", options)
+    return replace(point, label=f"durable, {shape.name}, {rate:,.0f} per s", rate=rate)
 
 
 def _half(full: Point, goal: str, options: Options) -> Point:
