@@ -2,9 +2,9 @@
 #
 # Facts: a hundred thousand tuples made in journal order and visited in table order are a cache miss per object, and the
 # garbage collector walks them meanwhile: that was half of what a fold cost. The records lie in the blobs anyway.
-# Consequence: keep the blobs, sort pointers to their records, and make each tuple when SQLite asks for it; it dies before
-# the next one is made, in the same few cache lines. The ids are dense counters, so a radix sort takes two passes over
-# what comparing took seventeen; it is stable, and the journal has seqs and cseqs of one id in order.
+# Consequence: keep the blobs, sort pointers to their records, and make each tuple when SQLite asks for it; it dies
+# before the next one is made, in the same few cache lines. The ids are dense counters, so a radix sort takes two passes
+# over what comparing took seventeen; it is stable, and the journal has seqs and cseqs of one id in order.
 # Price: the blobs of a portion stay in memory until it is folded, 24 bytes per record beside them.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize

@@ -53,6 +53,7 @@ cdef void subscriptions_init(subscriptions_t* subs) noexcept nogil:
 cdef inline uint64_t subscription_key(uint64_t cid, uint32_t slot) noexcept nogil:
     return ((cid * <uint64_t>0x9E3779B97F4A7C15ULL) ^ (<uint64_t>slot * <uint64_t>0xD6E8FEB86659FD93ULL)) | 1
 
+
 # Grow an array of the pool to twice its size, and to all of the block that this takes; returns the new one, or NULL
 # and the old one stays.
 @cython.cdivision(True)
