@@ -37,22 +37,22 @@ class Logger:
     def set_level(self, level: int) -> None:
         self._level = level
 
-    def debug(self, event: str, **fields: Any) -> None:
+    def debug(self, event: str, /, **fields: Any) -> None:
         self.log(logging.DEBUG, event, **fields)
 
-    def info(self, event: str, **fields: Any) -> None:
+    def info(self, event: str, /, **fields: Any) -> None:
         self.log(logging.INFO, event, **fields)
 
-    def warning(self, event: str, **fields: Any) -> None:
+    def warning(self, event: str, /, **fields: Any) -> None:
         self.log(logging.WARNING, event, **fields)
 
-    def error(self, event: str, **fields: Any) -> None:
+    def error(self, event: str, /, **fields: Any) -> None:
         self.log(logging.ERROR, event, **fields)
 
     def exception(self, event: str, exc_info: Any = True, **fields: Any) -> None:
         self.log(logging.ERROR, event, exc_info=exc_info, **fields)
 
-    def log(self, level: int, event: str, *, exc_info: Any = None, **fields: Any) -> None:
+    def log(self, level: int, event: str, /, *, exc_info: Any = None, **fields: Any) -> None:
         if level < self._level:
             return
         shown = {key: _escaped(value) for key, value in {**self._bound, **fields}.items()}

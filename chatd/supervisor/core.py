@@ -205,7 +205,7 @@ class Supervisor:
             await trio.sleep(LOOK_INTERVAL_S)
             level = memory.level([os.getpid(), *(child.pid for child in self.children.values())])
             if level != max(told.values(), default=0):
-                self._log.warning("memory pressure", level=level)
+                self._log.warning("memory pressure", pressure=level)
             shards = [child for child in self.children.values() if child.role == "shard" and child.ready.is_set()]
             for child in shards:
                 if told.get(child.pid, 0) != level:

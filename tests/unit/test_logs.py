@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 
-from chatd.logs import LIMITED_KEYS_MAX, Limited
+import pytest
+
+from chatd.logs import LIMITED_KEYS_MAX, Limited, Logger
 
 SCRIPT = """
 import logging
@@ -59,3 +61,9 @@ def test_remembered_addresses_are_bounded() -> None:
     for number in range(LIMITED_KEYS_MAX + 50):
         limited.allow(str(number), "x")
     assert len(limited._seen) == LIMITED_KEYS_MAX
+
+
+def test_a_field_may_bear_the_name_of_a_parameter(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """The supervisor once died of its warning about memory, which had a field `level`."""
+    Logger().warning("memory pressure", level=2, event="other")
+    assert b"memory pressure" in capfdbinary.readouterr().err
