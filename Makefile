@@ -1,9 +1,10 @@
 # `make run` starts a server from a fresh checkout, `make test` is the whole check. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run develop debug test check sanitize fuzz bench wire clean
+.PHONY: help run develop debug test check sanitize fuzz kills bench wire clean
 
 DATA ?= ./data
 MINUTES ?= 1
+KILLS ?= 500
 SCENARIO ?= relay
 PYTHON_VENV := .venv/bin/python
 BIN := .venv/bin
@@ -49,6 +50,9 @@ sanitize: develop     ## the native tests with AddressSanitizer and UndefinedBeh
 fuzz: develop    ## mutate inputs of every parser for MINUTES=n, sanitized
 	@tools/setup.sh sanitize
 	@tools/sanitized.sh -P tests/fuzz/run.py --minutes $(MINUTES)
+
+kills: develop   ## kill -9 the processes of live servers under load KILLS=500 times and judge every history
+	@PYTHONPATH=.:tests $(PYTHON_VENV) -m campaigns.kills --kills $(KILLS) $(KILLS_ARGS)
 
 bench: develop .venv/.services-stamp     ## chatd beside its peers: SCENARIO=relay|durable|idle, BENCH_ARGS="--json FILE …"
 	$(PYTHON_VENV) -m bench $(SCENARIO) $(BENCH_ARGS)

@@ -99,9 +99,14 @@ class Nemesis:
         kill.recovered_s = now() - kill.at
 
 
-async def kill_under_load(server: ChatdServer, roles: Sequence[str], *, groups: int = 3, seed: int = 1) -> Run:
-    """Run probes in `groups` groups of three and kill the roles in turn. Ends with the final read of every log."""
-    run = Run()
+async def kill_under_load(
+    server: ChatdServer, roles: Sequence[str], *, groups: int = 3, seed: int = 1, run: Run | None = None
+) -> Run:
+    """Run probes in `groups` groups of three and kill the roles in turn. Ends with the final read of every log.
+
+    run: where to record, for a caller who wants what there is when this raises.
+    """
+    run = Run() if run is None else run
     probes: list[Probe] = []
     cids: list[int] = []
     for number in range(groups):
