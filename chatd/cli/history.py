@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from chatd.cli.login import DEFAULT_DATA, DEFAULT_SERVER, As, Ca, Data, Json, Login, Server, StateFile, Token, run
+from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Json, Login, Server, StateFile, Token, run
 from chatd.cli.show import event_json
 from chatd.cli.tail import learn_names, update_text
 from chatd.client import Client, Event
@@ -21,7 +21,7 @@ def history(
     from_seq: Annotated[int, typer.Option("--from-seq", min=0, help="Instead: from this seq ...")] = 0,
     to_seq: Annotated[int, typer.Option("--to-seq", min=0, help="... to this one; 0: to the newest.")] = 0,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
     data: Data = DEFAULT_DATA,
     token: Token = None,
     state: StateFile = None,

@@ -19,10 +19,16 @@ import typer
 from chatd import secrets
 from chatd.client import AuthError, Client, Credential, Settings, tls_context
 from chatd.errors import ChatdError
+from chatd.supervisor.status import running_on
 
 Value = TypeVar("Value")
 
-Server = Annotated[str, typer.Option("--server", envvar="CHATD_SERVER", help="host:port of the server.")]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        "--server", envvar="CHATD_SERVER", help="host:port; default: the server on --data, else 127.0.0.1:7350."
+    ),
+]
 Data = Annotated[Path, typer.Option("--data", envvar="CHATD_DATA", help="The server's data directory, on its machine.")]
 As = Annotated[str, typer.Option("--as", metavar="USER", help="The user to be.")]
 Token = Annotated[
@@ -51,7 +57,7 @@ class Login:
 
     purpose: str
     user: str
-    server: str = DEFAULT_SERVER
+    server: str | None = None
     data: Path = DEFAULT_DATA
     token: str | None = None
     state: Path | None = None
@@ -67,7 +73,7 @@ class Login:
 
         context = tls_context(None if self.tls == "system" else self.tls) if self.tls else None
         return Client(
-            self.server,
+            self.address,
             credential,
             state=self.state_path,
             tls=context,
@@ -77,6 +83,11 @@ class Login:
         )
 
     @property
+    def address(self) -> str:
+        """host:port: the one given, else where the server of the data directory says that it listens."""
+        return self.server or running_on(self.data) or DEFAULT_SERVER
+
+    @property
     def state_path(self) -> Path:
         """With the server's data directory the file lives and dies with it; elsewhere in the user's own directory."""
         if self.state is not None:
@@ -84,10 +95,10 @@ class Login:
         if self.token is None:
             return self.data / "clients" / safe_name(self.user) / f"{self.purpose}.db"
         home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-        return home / "chatd" / safe_name(self.server) / safe_name(self.user) / f"{self.purpose}.db"
+        return home / "chatd" / safe_name(self.address) / safe_name(self.user) / f"{self.purpose}.db"
 
 
-def administrator(server: str, data: Path, token: str | None, tls: str | None) -> Client:
+def administrator(server: str | None, data: Path, token: str | None, tls: str | None) -> Client:
     """A client for administrators: --token, or the key that `chatd init` left in the data directory."""
     if token is None:
         path = secrets.directory(data) / "admin.key"
@@ -99,7 +110,7 @@ def administrator(server: str, data: Path, token: str | None, tls: str | None) -
         return login.client()
     # An administrator's command leaves nothing behind, but its device is registered once, not once per call.
     return Client(
-        server,
+        login.address,
         credential_of(token),
         state=administrator_state(login, data),
         tls=context,
@@ -131,8 +142,8 @@ def _way_out(login: Login | None) -> str:
     if login is None:
         return "Is it the server of this data directory (--data), or --token one of its tokens or keys, still good?"
     if login.token is not None:
-        return f"Is --token one that {login.server} accepts, not expired and not revoked?"
-    text = f"Is {login.server} the server of the data directory {login.data}?"
+        return f"Is --token one that {login.address} accepts, not expired and not revoked?"
+    text = f"Is {login.address} the server of the data directory {login.data}?"
     if login.state_path.exists():
         text += f" If its data was made anew, it does not know this device: delete {login.state_path}"
     return text

@@ -9,7 +9,6 @@ import typer
 
 from chatd.cli.login import (
     DEFAULT_DATA,
-    DEFAULT_SERVER,
     As,
     Ca,
     Data,
@@ -37,7 +36,7 @@ def send(
     markdown: Annotated[bool, typer.Option("--markdown", help="The text is Markdown.")] = False,
     as_json: Json = False,
     timeout: Timeout = 30.0,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
     data: Data = DEFAULT_DATA,
     token: Token = None,
     state: StateFile = None,

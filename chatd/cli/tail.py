@@ -7,7 +7,7 @@ from typing import Annotated
 import anyio
 import typer
 
-from chatd.cli.login import DEFAULT_DATA, DEFAULT_SERVER, As, Ca, Data, Json, Login, Server, StateFile, Token, run
+from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Json, Login, Server, StateFile, Token, run
 from chatd.cli.show import event_json, event_text, local_time, safe, users_in
 from chatd.client import Client, Event, Gap, Settings, Update
 from chatd.errors import ChatdError
@@ -29,7 +29,7 @@ def tail(
     start: Annotated[
         str, typer.Option("--from", help="At the first run: from the beginning, or from now.")
     ] = "beginning",
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
     data: Data = DEFAULT_DATA,
     token: Token = None,
     state: StateFile = None,

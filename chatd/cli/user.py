@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from chatd.cli.login import DEFAULT_DATA, DEFAULT_SERVER, Ca, Data, Json, Login, Server, Token, administrator, run
+from chatd.cli.login import DEFAULT_DATA, Ca, Data, Json, Login, Server, Token, administrator, run
 from chatd.cli.show import local_time, safe
 from chatd.client.methods import Account
 
@@ -21,7 +21,7 @@ def add(
     with_password: Annotated[bool, typer.Option("--password", help="Ask for a password.")] = False,
     admin: Annotated[bool, typer.Option("--admin", help="Make an administrator.")] = False,
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
     data: Data = DEFAULT_DATA,
     token: Token = None,
     tls: Ca = None,
@@ -39,7 +39,7 @@ def add(
 @app.command("list", help="List all users.")
 def listed(
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
     data: Data = DEFAULT_DATA,
     token: Token = None,
     tls: Ca = None,
@@ -62,7 +62,7 @@ def listed(
 @app.command(help="End every token, ticket and session of a user, now.")
 def revoke(
     name: Name,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
     data: Data = DEFAULT_DATA,
     token: Token = None,
     tls: Ca = None,
@@ -78,7 +78,7 @@ def revoke(
 @app.command(help="Set a user's password, as that user. Asks for both; the old one is empty when there is none.")
 def password(
     name: Name,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
     data: Data = DEFAULT_DATA,
     token: Token = None,
     tls: Ca = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chatd.cli.login import DEFAULT_DATA, DEFAULT_SERVER, Ca, Data, Json, Server, Token, administrator, run
+from chatd.cli.login import DEFAULT_DATA, Ca, Data, Json, Server, Token, administrator, run
 from chatd.cli.show import local_time
 from chatd.client.methods import Hop
 
@@ -18,7 +18,7 @@ def why(
     event: Annotated[str, typer.Argument(metavar="CID:SEQ", help="As printed by `chatd send`.")],
     user: Annotated[str, typer.Option("--user", help="On its way to this user.")],
     as_json: Json = False,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
     data: Data = DEFAULT_DATA,
     token: Token = None,
     tls: Ca = None,

@@ -3,14 +3,17 @@
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chatd import __version__
-from chatd.supervisor.listeners import Listener
+
+if TYPE_CHECKING:  # commands that run elsewhere than on Linux read the file too
+    from chatd.supervisor.listeners import Listener
 
 FILE_NAME = "run.json"
 
 
-def write_status(data: Path, listeners: list[Listener]) -> None:
+def write_status(data: Path, listeners: "list[Listener]") -> None:
     """Replace the file as a whole: a reader sees the old one or the new one."""
     content = {
         "pid": os.getpid(),
@@ -23,6 +26,19 @@ def write_status(data: Path, listeners: list[Listener]) -> None:
     scratch = data / f".{FILE_NAME}.new"
     scratch.write_text(json.dumps(content) + "\n", encoding="utf-8")
     scratch.replace(data / FILE_NAME)
+
+
+def running_on(data: Path) -> str | None:
+    """host:port of the plain TCP listener of the server that says it serves this directory; None: nobody says so."""
+    try:
+        listeners = json.loads((data / FILE_NAME).read_text(encoding="utf-8"))["listeners"]
+    except (OSError, ValueError, KeyError):
+        return None
+    for listener in listeners:
+        if listener["kind"] == "tcp":
+            host = listener["host"]
+            return f"[{host}]:{listener['port']}" if ":" in host else f"{host}:{listener['port']}"
+    return None
 
 
 def remove_status(data: Path) -> None:

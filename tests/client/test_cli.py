@@ -114,6 +114,15 @@ def test_state_files_of_different_users_differ() -> None:
     assert Login("tail", "bob", data=Path("d")).state_path == Path("d/clients/bob/tail.db")
 
 
+def test_a_command_finds_the_server_of_its_data_directory(tmp_path: Path) -> None:
+    assert Login("tail", "bob", data=tmp_path).address == "127.0.0.1:7350"
+    (tmp_path / "run.json").write_text(
+        '{"listeners": [{"kind": "tls", "host": "::", "port": 1}, {"kind": "tcp", "host": "::1", "port": 7351}]}'
+    )
+    assert Login("tail", "bob", data=tmp_path).address == "[::1]:7351"
+    assert Login("tail", "bob", "example.org", tmp_path).address == "example.org"
+
+
 def test_servers_are_read_as_people_write_them() -> None:
     assert parse_server("example.org") == ("example.org", 7350)
     assert parse_server("[::1]:99") == ("::1", 99)

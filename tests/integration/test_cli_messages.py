@@ -13,7 +13,7 @@ from chatd.testing import ChatdServer
 
 def chatd(server: ChatdServer, *arguments: str, code: int = 0) -> str:
     """Run the command as a process of its own; standard output, and standard error when it fails."""
-    environment = {**os.environ, "CHATD_SERVER": server.address, "CHATD_DATA": str(server.data)}
+    environment = {**os.environ, "CHATD_DATA": str(server.data)}
     done = subprocess.run(
         [sys.executable, "-m", "chatd", *arguments], env=environment, capture_output=True, text=True, timeout=60
     )

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from chatd.cli.login import DEFAULT_DATA, DEFAULT_SERVER, As, Ca, Data, Login, Server, StateFile, Token
+from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Login, Server, StateFile, Token
 
 app = typer.Typer(add_completion=False)
 
@@ -15,7 +15,7 @@ def chat(
     to: Annotated[
         str | None, typer.Option("--to", metavar="USER", help="Open the conversation with this user.")
     ] = None,
-    server: Server = DEFAULT_SERVER,
+    server: Server = None,
     data: Data = DEFAULT_DATA,
     token: Token = None,
     state: StateFile = None,
