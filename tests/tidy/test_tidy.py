@@ -216,3 +216,29 @@ def test_every_queue_has_a_bound() -> None:
         if isinstance(node, ast.Call) and is_unbounded(node)
     ]
     assert not faults, "give it a bound, an owner and a behaviour when full:\n" + "\n".join(faults)
+
+
+# Words in documents that look like paths and are not.
+NOT_PATHS = {"chatd/1", "bench/results/SCENARIO-DATE-COMMIT.json"}
+
+
+def test_paths_named_in_documents_exist() -> None:
+    rooms = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    missing = [
+        f"{name_of(path)}: {word}"
+        for path in sources(".md")
+        for word in re.findall(r"`([\w./-]+/[\w./-]*)`", path.read_text(encoding="utf-8"))
+        if word.split("/")[0] in rooms and word not in NOT_PATHS
+        if not ((ROOT / word).exists() or (path.parent / word).exists())
+    ]
+    assert missing == []
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = [
+        f"{name_of(path)}: {target}"
+        for path in sources(".md")
+        for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8"))
+        if "://" not in target and not (path.parent / target).exists()
+    ]
+    assert broken == []
