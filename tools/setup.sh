@@ -65,10 +65,10 @@ step_services() {
     local missing=() program
     # Debian keeps daemons in /usr/sbin, which is not on everybody's PATH.
     PATH="$PATH:/usr/sbin:/usr/local/sbin"
-    for program in nats-server redis-server mosquitto faketime; do
+    for program in nats-server redis-server mosquitto faketime strace; do
         command -v "$program" >/dev/null || missing+=("$program")
     done
-    [ "${#missing[@]}" = 0 ] || install_debian "${missing[@]}" || say "tests that compare with these peers will be skipped"
+    [ "${#missing[@]}" = 0 ] || install_debian "${missing[@]}" || say "tests that need these programs will be skipped"
 }
 
 step_venv() {

@@ -1,11 +1,10 @@
 """A hub that dies takes its list of followers with it; a removal afterwards must still end them."""
 
-import os
-import signal
 from pathlib import Path
 
 import trio
-from support.kills import until, workers
+from support.kills import until
+from support.processes import kill9, workers
 
 from chatd.client import Client, Credential
 from chatd.testing import ChatdServer
@@ -49,6 +48,6 @@ def typed(heard: list[object]) -> bool:
 
 async def replace_hub(server: ChatdServer) -> None:
     before = workers(server.pid)["hub"]
-    os.kill(before[0], signal.SIGKILL)
+    kill9(before)
     with trio.fail_after(10):
         await until(lambda: workers(server.pid).get("hub", before) != before)

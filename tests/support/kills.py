@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 
 import trio
@@ -17,6 +16,7 @@ from chatd.client import Client, Credential
 from chatd.testing import ChatdServer
 from support.history import History, now
 from support.probe import Probe, read_log
+from support.processes import workers
 
 RECOVERY_TIMEOUT_S = 10.0
 
@@ -39,14 +39,11 @@ class Run:
     loading: bool = True
 
 
-def workers(supervisor: int) -> dict[str, list[int]]:
-    """role → pids of the supervisor's children; "supervisor" is itself."""
+def victims(supervisor: int) -> dict[str, list[int]]:
+    """role → pids; "supervisor" is itself. A role whose replacement has no name yet is missing."""
     found: dict[str, list[int]] = {"supervisor": [supervisor]}
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    for pid in map(int, children):
-        title = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
-        if title.startswith("chatd: "):
-            found.setdefault(title.split()[1], []).append(pid)
+    for name, pid in workers(supervisor).items():
+        found.setdefault(name.split()[0], []).append(pid)
     return found
 
 
@@ -80,9 +77,7 @@ class Nemesis:
 
     async def kill(self, role: str) -> None:
         """Kill one process of that role while SENDs are unanswered, then wait until acks flow again."""
-        with trio.fail_after(RECOVERY_TIMEOUT_S):
-            await until(lambda: any(probe.pending for probe in self.probes))
-        pid = self.random.choice(workers(self.server.pid)[role])
+        pid = await self._victim(role)
         kill = Kill(role, now(), sum(len(probe.pending) for probe in self.probes))
         self.run.kills.append(kill)
         if role == "supervisor":
@@ -91,6 +86,15 @@ class Nemesis:
         else:
             os.kill(pid, signal.SIGKILL)
         await self._recovered(kill)
+
+    async def _victim(self, role: str) -> int:
+        """One process of that role, at a moment when SENDs are unanswered."""
+        with trio.fail_after(RECOVERY_TIMEOUT_S):
+            while True:
+                pids = victims(self.server.pid).get(role)
+                if pids and any(probe.pending for probe in self.probes):
+                    return self.random.choice(pids)
+                await trio.sleep(0.002)
 
     async def _recovered(self, kill: Kill) -> None:
         """Every probe is online and has had an answer to something that it sent after the kill."""

@@ -1,0 +1,47 @@
+"""Load for the ack-after-fsync oracle: four devices in one group, every SEND with a payload of its own."""
+
+from pathlib import Path
+
+import trio
+
+from chatd.testing import ChatdServer
+from chatd.wire.schema import Op
+from support.ack_oracle import Verdict, judge, tag
+from support.live import Peer, peer
+from support.processes import workers
+from support.strace import parsed, traced
+
+NAMES = ("ann", "bob", "carl", "dora")
+WINDOW = 8
+
+
+async def talk(who: Peer, cid: int, sends: int) -> None:
+    """Up to WINDOW wait for their answer, so that commits hold one record as well as many."""
+    for start in range(0, sends, WINDOW):
+        cseqs = [await who.post(cid, tag(who.device, who.cseq + 1)) for _ in range(min(WINDOW, sends - start))]
+        for cseq in cseqs:
+            answer = await who.answer(cseq)
+            assert answer.op == Op.SEND_ACK, answer
+
+
+async def tagged_load(server: ChatdServer, sends: int) -> None:
+    async with (
+        peer(server, NAMES[0]) as ann,
+        peer(server, NAMES[1]) as bob,
+        peer(server, NAMES[2]) as carl,
+        peer(server, NAMES[3]) as dora,
+    ):
+        cid = await ann.group([bob.user, carl.user, dora.user])
+        async with trio.open_nursery() as nursery:
+            for who in (ann, bob, carl, dora):
+                nursery.start_soon(talk, who, cid, sends // len(NAMES))
+
+
+async def judged_load(server: ChatdServer, sends: int, trace: Path) -> Verdict:
+    """The verdict over `sends` SENDs to a server of its own processes."""
+    async with peer(server, NAMES[0]):
+        pass  # now its workers are there
+    with traced([server.pid, *workers(server.pid).values()], trace):
+        await tagged_load(server, sends)
+    with trace.open(encoding="ascii") as lines:
+        return judge(parsed(lines))
