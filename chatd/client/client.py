@@ -35,6 +35,7 @@ from chatd.wire.schema import Close, EphemeralKind, Kind, Topic
 
 READ_BYTES = 65536
 CONNECT_TIMEOUT_S = 10.0
+CREDENTIAL_TIMEOUT_S = 30.0
 GOODBYE_TIMEOUT_S = 2.0
 Value = TypeVar("Value")
 CredentialSource = Credential | Callable[[], Awaitable[Credential]]
@@ -44,7 +45,8 @@ class Client(Methods):
     """One device of one user; an async context manager that stays connected until it is left.
 
     server: "host:port". credential: a Credential, or an async function that makes one whenever it is needed (tokens
-    expire); None: by the ticket of the state file only. state: path of the file that makes sends and positions survive
+    expire): when it raises ClientError the session ends with that, after any other error it is asked again later;
+    None: by the ticket of the state file only. state: path of the file that makes sends and positions survive
     this process; None: in memory, a new device each time. tls: an ssl.SSLContext, see transport.tls_context.
     wait_s: how long entering may take until the session is live; 0: enter at once and go on offline.
     Entering raises UnreachableError, AuthError, ClosedError or StateError. Not thread-safe; see chatd.client.blocking.
@@ -72,6 +74,7 @@ class Client(Methods):
         self._settings = settings or Settings()
         self._session: ClientSession | None = None
         self._tasks: TaskGroup | None = None
+        self._asking = False
         self._changed = anyio.Event()
         self._goodbye = anyio.Event()
 
@@ -106,14 +109,17 @@ class Client(Methods):
         session, tasks = self._opened(), self._tasks
         session.close()
         self._wake()
-        if tasks is not None:
-            if session.connection is not None:
-                with anyio.move_on_after(GOODBYE_TIMEOUT_S, shield=True):
-                    await self._goodbye.wait()
-            tasks.cancel_scope.cancel()
-            await tasks.__aexit__(None, None, None)
-            self._tasks = None
-        session.state.close()
+        try:
+            if tasks is not None:
+                if session.connection is not None:
+                    with anyio.move_on_after(GOODBYE_TIMEOUT_S, shield=True):
+                        await self._goodbye.wait()
+                tasks.cancel_scope.cancel()
+                await tasks.__aexit__(None, None, None)
+                self._tasks = None
+        finally:
+            # Also when the program is being cancelled: nobody else could use the file.
+            session.state.close()
         return None
 
     async def wait_live(self, timeout_s: float = 30.0) -> None:
@@ -304,7 +310,7 @@ class Client(Methods):
         session = self._opened()
         try:
             while not session.closed:
-                await self._refresh_credential(session)
+                self._renew(session)
                 address = session.dial(anyio.current_time())
                 if address is not None:
                     await self._one_connection(session, address)
@@ -323,18 +329,28 @@ class Client(Methods):
         with anyio.move_on_after(delay_s):
             await changed.wait()
 
-    async def _refresh_credential(self, session: ClientSession) -> None:
-        if not session.wants_credential or session.closed:
+    def _renew(self, session: ClientSession) -> None:
+        """Ask the program for a credential when one is wanted, beside everything else: it may take its time."""
+        if self._asking or self._tasks is None or not session.renewal.take():
             return
-        if self._source is None or isinstance(self._source, Credential):
-            if session.phase != "live":
-                session.stop(session.error or ClientError("a credential is needed: the ticket has expired"))
-            session.wants_credential = False
-            return
+        if callable(self._source):
+            self._asking = True
+            self._tasks.start_soon(self._ask, session, self._source)
+        else:
+            session.no_credential(anyio.current_time())
+
+    async def _ask(self, session: ClientSession, source: Callable[[], Awaitable[Credential]]) -> None:
         try:
-            session.new_credential(await self._source())
+            with anyio.fail_after(CREDENTIAL_TIMEOUT_S):
+                session.new_credential(await source())
         except ClientError as error:
             session.stop(error)
+        except Exception as error:  # noqa: BLE001  whatever the program uses to get one: it may work in a moment
+            text = str(error) or type(error).__name__
+            session.no_credential(anyio.current_time(), f"no credential: {text}")
+        finally:
+            self._asking = False
+            self._wake()
 
     async def _one_connection(self, session: ClientSession, address: tuple[str, int]) -> None:
         trouble = ""
@@ -373,7 +389,7 @@ class Client(Methods):
         """Write what the session has, sleep until it may have more; return when it hangs up."""
         while True:
             session.tick(anyio.current_time())
-            await self._refresh_credential(session)
+            self._renew(session)
             out = session.take(anyio.current_time())
             if out:
                 await stream.send(out)

@@ -4,6 +4,9 @@ ClientError
 ├─ StateError           the state file cannot be used: another program has it, or it belongs to someone else
 ├─ UnreachableError     no session could be made in the time given; the client goes on trying only while it is open
 ├─ ClosedError          the session is over for good (`reason` is a close reason of the protocol): open a new client
+│  ├─ TakenOverError     another program is this device now: give each program a state file of its own
+│  ├─ LoggedOutError     log in with another credential
+│  └─ IncompatibleError  client and server do not speak the same version: upgrade the older one
 ├─ NoAnswerError        no answer in time: whether the request had an effect is unknown
 ├─ OutboxFullError      too many sends wait for their answer: wait for some of them
 ├─ WithdrawnError       this send was given up with Client.withdraw before it was stored
@@ -43,7 +46,20 @@ class ClosedError(ClientError):
     def __init__(self, reason: int, text: str = "") -> None:
         self.reason = reason
         self.name = CLOSE_NAMES.get(reason, f"close reason {reason}")
+        self.text = text
         super().__init__(f"the session is closed ({self.name})" + (f": {text}" if text else ""))
+
+
+class TakenOverError(ClosedError):
+    """The same device logged in elsewhere. Connecting again would take it over in turn, for ever."""
+
+
+class LoggedOutError(ClosedError):
+    """The credential, the device or the user is not accepted any more."""
+
+
+class IncompatibleError(ClosedError):
+    """One side needs what the other does not know."""
 
 
 class NoAnswerError(ClientError):
@@ -119,6 +135,41 @@ BY_CLASS: dict[str, type[RefusedError]] = {
     "temporary": UnavailableError,
     "moved": MovedError,
 }
+
+
+# What ended a connection, for people: the exception if it ends the session, and what to do. After the reasons with
+# "again" the client goes on by itself; they are seen as the text of Link and of UnreachableError.
+AGAIN = "the client connects again by itself"
+CLOSED: dict[int, tuple[type[ClosedError], str]] = {
+    Close.NORMAL: (ClosedError, "open a new client to go on"),
+    Close.PEER_CLOSED: (ClosedError, AGAIN),
+    Close.PEER_RESET: (ClosedError, AGAIN),
+    Close.GOING_AWAY: (ClosedError, AGAIN),
+    Close.TAKEN_OVER: (TakenOverError, "another program is this device now: give each one its own state file"),
+    Close.SLOW: (ClosedError, f"take events faster, or use a smaller window; {AGAIN}"),
+    Close.SLOW_FRAME: (ClosedError, f"the network is too slow; {AGAIN}"),
+    Close.HEARTBEAT_TIMEOUT: (ClosedError, f"the network is broken, or the program blocked its loop; {AGAIN}"),
+    Close.BAD_FRAME: (ClosedError, f"a bug of client or server: please report it; {AGAIN}"),
+    Close.UNSUPPORTED: (IncompatibleError, "upgrade the older one of client and server"),
+    Close.FLOOD: (ClosedError, f"send less; {AGAIN}"),
+    Close.AUTH_FAILED: (LoggedOutError, "check the credential"),
+    Close.AUTH_TIMEOUT: (ClosedError, AGAIN),
+    Close.FIRST_BYTE_TIMEOUT: (ClosedError, f"is it the right port, with or without TLS? {AGAIN}"),
+    Close.PREAUTH_EVICTED: (ClosedError, f"too many connections at once; {AGAIN}"),
+    Close.TOKEN_EXPIRED: (ClosedError, "a new token is needed: give Client a function that makes one"),
+    Close.REVOKED: (LoggedOutError, "log in with another credential"),
+    Close.KICKED: (ClosedError, f"an administrator or another device closed it; {AGAIN}"),
+    Close.SHED: (ClosedError, f"the server is full; {AGAIN}"),
+    Close.INTERNAL: (ClosedError, f"the server lost a part; {AGAIN}"),
+    Close.TLS_FAILED: (ClosedError, f"check the certificates; {AGAIN}"),
+    Close.PROXY_FAILED: (ClosedError, "the balancer in front of the server must speak PROXY v2: tell its operator"),
+}
+
+
+def closed(reason: int, said: str = "") -> ClosedError:
+    """The exception for a close reason. said: the server's own words, which may say more."""
+    kind, advice = CLOSED.get(reason, (ClosedError, ""))
+    return kind(reason, "; ".join(text for text in (said, advice) if text))
 
 
 def refused(code: int, text: str = "", retry_after_ms: int = 0, what: str = "") -> RefusedError:

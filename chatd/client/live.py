@@ -7,7 +7,7 @@ from chatd.client.errors import refused
 from chatd.client.model import Ephemeral, Event, Followed, Notice, Overview, Receipt, SendFailed, Sent
 from chatd.wire import Frame, make, schema, stub_bytes
 from chatd.wire.control import unpack
-from chatd.wire.schema import ErrorCode, MemberState, Op
+from chatd.wire.schema import MemberState, Op
 from chatd.wire.time40 import to_unix_ms
 
 if TYPE_CHECKING:
@@ -109,11 +109,11 @@ class Live:
 
     def follow(self, cid: int, topics: int) -> None:
         self._following[cid] = topics
-        if self._session.phase == "live":
+        if self._session.is_live:
             self._session.emit(make(Op.SUBSCRIBE, cid=cid, topics=topics))
 
     def unfollow(self, cid: int) -> None:
-        if self._following.pop(cid, None) is not None and self._session.phase == "live":
+        if self._following.pop(cid, None) is not None and self._session.is_live:
             self._session.emit(make(Op.UNSUBSCRIBE, cid=cid))
 
     def mark_read(self, cid: int, seq: int, now: float) -> None:
@@ -122,11 +122,11 @@ class Live:
             return
         self._reads[cid] = (seq, now)
         self._session.inbox.marked_read(cid, seq)
-        if self._session.phase == "live":
+        if self._session.is_live:
             self._session.emit(make(Op.READ, cid=cid, seq=seq))
 
     def ephemeral(self, cid: int, kind: int, payload: bytes) -> bool:
-        if self._session.phase != "live":
+        if not self._session.is_live:
             return False
         self._session.emit(make(Op.EPHEMERAL, cid=cid, sender=0, kind=kind, payload=payload))
         return True
@@ -221,8 +221,8 @@ class Live:
         retryable = bool(frame.flags & schema.FLAG_ERROR_RETRYABLE)
         delay_s = max(RETRY_MIN_S, frame["retry_after_ms"] / 1000)
         error = refused(code, frame["text"], frame["retry_after_ms"], what=f"conversation {ref}")
-        if code == ErrorCode.TOKEN_EXPIRED:
-            session.wants_credential = True
+        if frame["op"] == Op.REAUTH:
+            session.on_reauth_error(frame["retry_after_ms"], retryable, now)
         elif frame["op"] == Op.PULL:
             session.inbox.on_pull_refused(ref, error, now + delay_s if retryable else None)
         elif frame["op"] == Op.SYNC:
@@ -236,7 +236,7 @@ class Live:
 
     def _on_reauthenticated(self, frame: Frame, now: float) -> None:
         del now
-        self._session.state.set_ticket(frame["ticket"])
+        self._session.on_reauthenticated(frame["ticket"])
 
     # ------------------------------------------------------------ the ephemeral side
 

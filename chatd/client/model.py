@@ -138,11 +138,15 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The state of the connection: "connecting", "live", "waiting" (retry_s says for how long) or "closed"."""
+    """The state of the connection: "connecting", "live", "waiting" (retry_s says for how long) or "closed".
+
+    reason: the close reason that ended the last connection, 0 when there was none.
+    """
 
     state: str
     retry_s: float = 0.0
     text: str = ""
+    reason: int = 0
 
 
 @dataclass(frozen=True, slots=True)

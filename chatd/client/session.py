@@ -14,12 +14,13 @@ from collections.abc import Callable
 from chatd.client import login
 from chatd.client.backoff import Backoff
 from chatd.client.connection import Connection
-from chatd.client.errors import ClientError, ClosedError, StateError, refused
+from chatd.client.errors import ClientError, ClosedError, StateError, closed, refused
 from chatd.client.inbox import Inbox
 from chatd.client.live import Live
 from chatd.client.login import Credential
 from chatd.client.model import Link, Promise, Settings, Signal
 from chatd.client.outbox import Outbox
+from chatd.client.renewal import Renewal
 from chatd.client.requests import Requests
 from chatd.client.state import State
 from chatd.errors import PeerProtocolError
@@ -56,7 +57,6 @@ class ClientSession:
         self.settings = settings
         self.phase = "waiting"
         self.error: Exception | None = None
-        self.wants_credential = credential is None and not state.ticket
         self.live: Promise[None] = Promise()
         self.last_trouble = ""
         self.inbox = Inbox(state, settings)
@@ -66,11 +66,16 @@ class ClientSession:
         self.connection: Connection | None = None
         self.wishes = Live(self)
         self._backoff = Backoff(settings.backoff_base_s, settings.backoff_max_s, random)
+        asking = Backoff(settings.backoff_base_s, settings.backoff_max_s, random)
+        self.renewal = Renewal(asking, pending=credential is None and not state.ticket)
         self._random = random
         self._label = label
         self._address = address
+        self._dialled = address
         self._redirect: tuple[str, int] | None = None
         self._redirects = 0
+        self._reauth_sent = False
+        self._last_reason = 0
         self._dial_at = now
         self._leave_at: float | None = None
         self._bye: tuple[int, int, str] | None = None
@@ -88,17 +93,24 @@ class ClientSession:
         return self.phase == "closed"
 
     @property
+    def is_live(self) -> bool:
+        """What is emitted now has a chance: the session is live and its connection not about to end."""
+        return self.phase == "live" and not self.hang_up
+
+    @property
     def hang_up(self) -> bool:
         """Close the transport once everything taken so far is written."""
         return self.connection is not None and self.connection.hang_up
 
     def dial(self, now: float) -> tuple[str, int] | None:
         """Where to connect now; None: not now."""
-        if self.phase != "waiting" or self.wants_credential or now < self._dial_at:
+        if self.phase != "waiting" or self._lacks_credential or now < self._dial_at:
             return None
         self.phase = "connecting"
         self._signal_link()
-        return self._redirect or self._address
+        # One try: an address that gives no session is not tried again, the ordinary one knows where else to send us.
+        self._dialled, self._redirect = self._redirect or self._address, None
+        return self._dialled
 
     def connected(self, now: float) -> None:
         """The transport is up: log in."""
@@ -140,15 +152,16 @@ class ClientSession:
             self.inbox.on_lost()
             self.requests.on_lost()
             self.wishes.on_lost(now)
-        if self._redirect is not None and self.phase == "connecting":
-            self._redirect = None  # the ordinary address knows where else to send us
+        self._reauth_sent = False
         reason, retry_after_ms, said = self._bye or (Close.PEER_CLOSED, 0, "")
         then = schema.CLOSE_THEN.get(reason, "ticket")
         self._bye = None
         self.phase = "waiting"
-        self.last_trouble = said or text or ClosedError(reason).name
+        self._last_reason = reason
+        end = closed(reason, said)
+        self.last_trouble = said or text or f"{end.name}: {end.text}"
         if then == "stop":
-            self.stop(ClosedError(reason, said))
+            self.stop(end)
             return
         if then == "fresh":
             self.state.set_ticket(b"")
@@ -167,6 +180,7 @@ class ClientSession:
     def tick(self, now: float) -> None:
         """Let time pass: timeouts of requests, of the login and of the peer, the end of GOAWAY's window."""
         self.requests.expire(now)
+        self.renewal.tick(now)
         connection = self.connection
         if connection is None or connection.hang_up:
             return
@@ -176,6 +190,7 @@ class ClientSession:
             if connection.is_dead(now) or now >= (self.outbox.answer_deadline() or now + 1):
                 self.drop(Close.HEARTBEAT_TIMEOUT, "the server does not answer any more")
             elif self._leave_at is not None and now >= self._leave_at:
+                connection.acknowledge()
                 self.emit(make(Op.BYE, reason=int(Close.NORMAL), retry_after_ms=0, text=""))
                 connection.hang_up = True
                 self._bye = (Close.GOING_AWAY, 0, "the server is moving us")
@@ -184,8 +199,8 @@ class ClientSession:
 
     def deadline(self) -> float | None:
         """When `tick` or `take` has to be called again if nothing happens before."""
-        times = [self.requests.deadline(self.phase == "live")]
-        if self.phase == "waiting" and not self.wants_credential:
+        times = [self.requests.deadline(self.phase == "live"), self.renewal.ask_at]
+        if self.phase == "waiting" and not self._lacks_credential:
             times.append(self._dial_at)
         if self.connection is not None and not self.connection.hang_up:
             if self.phase == "login":
@@ -200,11 +215,24 @@ class ClientSession:
         return min((time for time in times if time is not None), default=None)
 
     def new_credential(self, credential: Credential) -> None:
-        """The answer to wants_credential: used by the next login, or at once when the live session asked for it."""
+        """The answer to `renewal`: used by the next login, or at once when the live session asked for it."""
         self.credential = credential
-        self.wants_credential = False
-        if self.phase == "live" and not credential.wants_challenge:
+        self.renewal.renewed()
+        if self.is_live and not self._reauth_sent and not credential.wants_challenge:
+            self._reauth_sent = True
             self.emit(login.reauth(credential))
+
+    def no_credential(self, now: float, trouble: str = "") -> None:
+        """The other answer. trouble: why there is none now; "": nobody makes another one."""
+        if trouble:
+            self.last_trouble = trouble
+            self.renewal.failed(now)
+            if self.phase == "waiting":
+                self._signal_link(max(0.0, (self.renewal.ask_at or now) - now))
+        elif self.phase != "live" and not self.state.ticket:
+            self.stop(self.error or ClientError("a credential is needed: the ticket has expired"))
+        else:
+            self.renewal.renewed()
 
     def close(self) -> None:
         """Say BYE and end for good. What is unanswered stays in the state file."""
@@ -225,7 +253,7 @@ class ClientSession:
         )
 
     def emit(self, frame: Frame) -> None:
-        if self.connection is not None:
+        if self.connection is not None and not self.connection.hang_up:
             self.connection.emit(frame)
 
     def drop(self, reason: Close, text: str) -> None:
@@ -251,7 +279,8 @@ class ClientSession:
         """GOAWAY: go at a random moment of the window, so that a worker's clients do not come back as one wave."""
         if ticket:
             self.state.set_ticket(ticket)
-        self._leave_at = now + self._random() * window_ms / 1000
+        leave_at = now + self._random() * window_ms / 1000
+        self._leave_at = leave_at if self._leave_at is None else min(self._leave_at, leave_at)
 
     def on_bye(self, reason: int, retry_after_ms: int, text: str) -> None:
         self._bye = (reason, retry_after_ms, text)
@@ -260,9 +289,22 @@ class ClientSession:
 
     def on_redirect(self, host: str, port: int, retry_after_ms: int) -> None:
         self._redirects += 1
-        if self._redirects <= REDIRECTS_MAX and 0 < port < 65536 and host:
+        followed = self._redirects <= REDIRECTS_MAX and 0 < port < 65536 and bool(host)
+        if followed:
             self._redirect = (host, port)
-        self.on_bye(Close.GOING_AWAY, retry_after_ms, f"redirected to {host}:{port}")
+        else:
+            self._redirect, self._redirects = None, 0
+        where = f"redirected to {host}:{port}" + ("" if followed else ", which is not followed")
+        self.on_bye(Close.GOING_AWAY, retry_after_ms, where)
+
+    def on_reauth_error(self, retry_after_ms: int, retryable: bool, now: float) -> None:
+        self._reauth_sent = False
+        self.renewal.on_reauth_error(now, retry_after_ms, retryable)
+
+    def on_reauthenticated(self, ticket: bytes) -> None:
+        self._reauth_sent = False
+        self.renewal.accepted()
+        self.state.set_ticket(ticket)
 
     # ------------------------------------------------------------ login
 
@@ -288,7 +330,7 @@ class ClientSession:
         if connection is None:
             return
         if credential is None:
-            self.wants_credential = True
+            self.renewal.want()
             self.drop(Close.NORMAL, "")
             self._bye = (Close.PEER_CLOSED, 0, "a credential is needed")
         elif connection.nonce or not credential.wants_challenge:
@@ -301,13 +343,15 @@ class ClientSession:
         if frame.flags & schema.FLAG_ERROR_RETRYABLE:
             self.drop(Close.NORMAL, "")
             self._bye = (Close.PEER_CLOSED, retry_after_ms, str(error))
+        elif code == ErrorCode.MOVED:
+            return  # REDIRECT follows
         elif frame["op"] == Op.RESUME:
             self.state.set_ticket(b"")
             self._authenticate()
         elif schema.ERROR_CLASS.get(code) == "auth" and not self._fresh_credential_tried and code != ErrorCode.REVOKED:
             # Whoever can make a new token gets one chance; `Client` stops with this error when there is nobody.
             self._fresh_credential_tried = True
-            self.wants_credential = True
+            self.renewal.want()
             self.error = error
             self.drop(Close.NORMAL, "")
             self._bye = (Close.TOKEN_EXPIRED, 0, str(error))
@@ -326,6 +370,8 @@ class ClientSession:
             return
         self.phase, self.error = "live", None
         self._fresh_credential_tried, self._redirects = False, 0
+        self._redirect = self._dialled if self._dialled != self._address else None
+        self.renewal.accepted()
         self.inbox.me = frame["user"]
         if epoch_before and epoch_before != frame["log_epoch"]:
             self.inbox.discard(frame["log_epoch"])
@@ -337,4 +383,8 @@ class ClientSession:
         self._signal_link()
 
     def _signal_link(self, retry_s: float = 0.0, text: str = "") -> None:
-        self.signals.append(Link(self.phase, retry_s, text or self.last_trouble))
+        self.signals.append(Link(self.phase, retry_s, text or self.last_trouble, self._last_reason))
+
+    @property
+    def _lacks_credential(self) -> bool:
+        return self.renewal.pending and not self.state.ticket

@@ -12,7 +12,8 @@ from chatd.client.login import Credential
 from chatd.client.model import Event, Promise, Sent, Settings
 from chatd.client.session import ClientSession
 from chatd.client.state import State
-from chatd.wire.schema import ErrorCode
+from chatd.wire import make
+from chatd.wire.schema import Close, ErrorCode, Op
 
 ALICE, BOB, CAROL = 1, 2, 3
 CIDS = (7, 9, 11)
@@ -45,6 +46,8 @@ class Peer:
         """Connect when it wants to, and move some bytes both ways."""
         session = self.session
         session.tick(now)
+        if session.renewal.take():
+            session.new_credential(Credential.jwt(str(self.user)))
         if self.link is None and session.dial(now):
             self.link = self.server.connect()
             session.connected(now)
@@ -128,12 +131,18 @@ def act(server: FakeServer, peers: list[Peer], action: tuple[str, int, int], now
                     link.emit(answer)
         case "repeat" if link is not None and link.live and server.logs[cid].events:
             link.deliver(server.logs[cid].events[-1 - argument % len(server.logs[cid].events)])
+        case "goaway" if link is not None and link.live:
+            link.emit(make(Op.GOAWAY, reason=Close.GOING_AWAY, window_ms=argument * 100, ticket=b""))
+        case "redirect" if link is not None and link.live:
+            link.emit(make(Op.REDIRECT, host="elsewhere", port=1, retry_after_ms=argument * 20))
+        case "expire" if link is not None and link.live:
+            link.error(make(Op.REAUTH, credential=0, identity="", proof=b""), ErrorCode.TOKEN_EXPIRED, 1000)
         case "resume":
             server.refuse_resume = not server.refuse_resume
 
 
 COMMON = ["send", "inject", "step"] * 2 + ["step", "read"]
-FAULTS = ["drop", "restart", "nak", "lag", "hold", "resume", "repeat"]
+FAULTS = ["drop", "restart", "nak", "lag", "hold", "resume", "repeat", "goaway", "redirect", "expire"]
 ACTIONS = st.tuples(st.sampled_from(COMMON + FAULTS), st.integers(0, 1), st.integers(0, 7))
 
 

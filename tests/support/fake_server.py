@@ -144,6 +144,12 @@ class FakeLink:
             self.server.devices[device] = self.user
         self.welcome(Op.WELCOME, device)
 
+    def on_reauth(self, frame: Frame) -> None:
+        if self.server.refuse_login:
+            self.error(frame, self.server.refuse_login)
+        else:
+            self.welcome(Op.WELCOME, self.device)
+
     def on_resume(self, frame: Frame) -> None:
         if self.server.refuse_resume:
             self.error(frame, ErrorCode.AUTH_FAILED)
@@ -153,7 +159,7 @@ class FakeLink:
         self.welcome(Op.RESUMED, device, continuity=int(frame["log_epoch"] == self.server.log_epoch))
 
     def welcome(self, op: Op, device: int, **more: int) -> None:
-        for other in [link for link in self.server.links if link.device == device and link.live]:
+        for other in [link for link in self.server.links if link.device == device and link.live and link is not self]:
             other.close(Close.TAKEN_OVER)
         self.device, self.live = device, True
         stored = [cseq for known, cseq in self.server.stored if known == device]
