@@ -8,11 +8,11 @@
 A background thread runs the real client on anyio's asyncio backend; every call crosses to it and waits.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -20,8 +20,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from chatd.client.client import Client
 from chatd.client.errors import ClientError
-from chatd.client.model import Overview, Sent, Update
+from chatd.client.model import Overview, Sent, Signal, Update
 from chatd.wire.schema import Kind
+
+Item = TypeVar("Item")
 
 
 class BlockingClient:
@@ -54,15 +56,20 @@ class BlockingClient:
     def events(self, timeout_s: float | None = None) -> Iterator[Update]:
         """Client.events; ends when nothing came for timeout_s. Taking the next event confirms the one before."""
         portal, client = self._open()
+        return stepping(portal, portal.call(client.events), timeout_s)
 
-        async def step() -> Update | None:
-            with anyio.move_on_after(timeout_s):
-                return await anext(source)
-            return None
+    def signals(self, timeout_s: float | None = None) -> Iterator[Signal]:
+        """Client.signals; ends when nothing came for timeout_s."""
+        portal, client = self._open()
+        return stepping(portal, portal.call(client.signals), timeout_s)
 
-        source = portal.call(client.events)
-        while (update := portal.call(step)) is not None:
-            yield update
+    @property
+    def user(self) -> int:
+        return self._open()[1].user
+
+    @property
+    def device(self) -> int:
+        return self._open()[1].device
 
     def conversations(self) -> list[Overview]:
         portal, client = self._open()
@@ -88,6 +95,16 @@ class BlockingClient:
         if self._portal is None or self._client is None:
             raise ClientError("the client is not open: use `with`")
         return self._portal, self._client
+
+
+def stepping(portal: BlockingPortal, source: AsyncIterator[Item], timeout_s: float | None) -> Iterator[Item]:
+    async def step() -> Item | None:
+        with anyio.move_on_after(timeout_s):
+            return await anext(source, None)
+        return None
+
+    while (item := portal.call(step)) is not None:
+        yield item
 
 
 async def awaited(method: Callable[..., Any], *args: Any, **options: Any) -> Any:

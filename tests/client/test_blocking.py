@@ -8,7 +8,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from support.fake_network import FakeNetwork, fake_network
 from support.fake_server import FakeServer
 
-from chatd.client import Credential, Event, NotFoundError, Settings
+from chatd.client import Credential, Event, Link, NotFoundError, Settings
 from chatd.client.blocking import BlockingClient
 
 
@@ -37,6 +37,9 @@ def test_a_script_sends_and_reads_without_a_loop(network: FakeNetwork) -> None:
         assert texts == ["hi", "there"]
         assert [overview.cid for overview in bob.conversations()] == [7]
         assert bob.direct(5) == 1005
+        assert (bob.user, bob.device) == (2, 2)
+        links = [signal.state for signal in bob.signals(timeout_s=0.1) if isinstance(signal, Link)]
+        assert links == ["connecting", "live"]
         bob.mark_read(7, 2)
         with pytest.raises(NotFoundError):
             bob.history(99)
