@@ -1,10 +1,12 @@
 # `make run` starts a server from a fresh checkout, `make test` is the whole check. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run develop debug test check sanitize fuzz kills bench wire clean
+.PHONY: help run develop debug test check sanitize sabotage fuzz kills crashes bench wire clean
 
 DATA ?= ./data
 MINUTES ?= 1
 KILLS ?= 500
+CUTS ?= 2000
+CAMPAIGN = PYTHONPATH=.:tests $(PYTHON_VENV) -m campaigns
 SCENARIO ?= relay
 PYTHON_VENV := .venv/bin/python
 BIN := .venv/bin
@@ -52,7 +54,14 @@ fuzz: develop    ## mutate inputs of every parser for MINUTES=n, sanitized
 	@tools/sanitized.sh -P tests/fuzz/run.py --minutes $(MINUTES)
 
 kills: develop   ## kill -9 the processes of live servers under load KILLS=500 times and judge every history
-	@PYTHONPATH=.:tests $(PYTHON_VENV) -m campaigns.kills --kills $(KILLS) $(KILLS_ARGS)
+	@$(CAMPAIGN).kills --kills $(KILLS) $(if $(JSON),--json $(JSON))
+
+crashes: develop .venv/.services-stamp     ## cut the power of a recorded live run at CUTS=2000 places and recover from each
+	@$(CAMPAIGN).crash_images --cuts $(CUTS) $(if $(JSON),--json $(JSON))
+
+sabotage: develop .venv/.services-stamp    ## build with deliberate faults and show that each one is caught
+	@tools/setup.sh sabotage
+	@$(CAMPAIGN).sabotages $(if $(JSON),--json $(JSON))
 
 bench: develop .venv/.services-stamp     ## chatd beside its peers: SCENARIO=relay|durable|idle, BENCH_ARGS="--json FILE …"
 	$(PYTHON_VENV) -m bench $(SCENARIO) $(BENCH_ARGS)

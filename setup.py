@@ -5,6 +5,7 @@ something slower is worse than one that does not start. Other systems install th
 CHATD_PURE=1      skip the extension on purpose (client-only installation on Linux without a compiler)
 CHATD_DEBUG=1     keep the expensive invariants (chatd_assert) and debug symbols
 CHATD_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer; see `make sanitize`
+CHATD_SABOTAGES=1 deliberate faults, chosen at run time by SABOTAGE=n; see `make sabotage`. Never installed
 CHATD_BUILD_DIR   where the generated C goes (default build/cython)
 """
 
@@ -64,6 +65,8 @@ def native_extension() -> list[Extension]:
     macros: list[tuple[str, str | None]] = [("_GNU_SOURCE", None)]
     if enabled("CHATD_DEBUG") or sanitize:
         macros.append(("CHATD_DEBUG", "1"))
+    if enabled("CHATD_SABOTAGES"):
+        macros.append(("CHATD_SABOTAGES", "1"))
     flags = WARNING_FLAGS + (SANITIZE_FLAGS if sanitize else HARDENING_FLAGS)
     flags += ["-g", "-std=gnu11", "-fvisibility=hidden"]
     parts = sorted(str(path) for pattern in ("*.pxi", "*.pxd", "*.h") for path in NATIVE.rglob(pattern))

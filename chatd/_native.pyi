@@ -5,6 +5,7 @@ from typing import Any, Self, TypeAlias, final
 from typing_extensions import Buffer
 
 DEBUG_BUILD: bool
+SABOTAGE_BUILD: bool
 
 def crc32c(data: Buffer, *, portable: bool = False) -> int: ...
 def varint_decode(data: Buffer) -> tuple[int, int] | None: ...

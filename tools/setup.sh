@@ -6,6 +6,7 @@
 #   tools/setup.sh link       install chatd itself into .venv, editable
 #   tools/setup.sh native     compile chatd._native into chatd/
 #   tools/setup.sh sanitize   compile it with ASan and UBSan into build/sanitize/, beside the normal one
+#   tools/setup.sh sabotage   compile it with deliberate faults into build/sabotage/, likewise
 #   tools/setup.sh lock       write requirements.lock anew from pyproject.toml
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -96,22 +97,24 @@ step_native() {
     grep -A6 -E 'warning:' build/native.log >&2 || true
 }
 
-# The sanitized extension lies in a tree of its own that links to every other file of the package.
-step_sanitize() {
-    local root=build/sanitize
+# Another build of the extension lies in a tree of its own, build/NAME, that links to every other file of the package.
+build_beside() {
+    local root=build/$1 variable=$2 entry
     mkdir -p "$root/lib/chatd"
-    say "compiling chatd._native with sanitizers"
-    CHATD_SANITIZE=1 CHATD_BUILD_DIR="$root/cython" .venv/bin/python setup.py -q build_ext \
+    say "compiling chatd._native ($1)"
+    env "$variable=1" CHATD_BUILD_DIR="$root/cython" .venv/bin/python setup.py -q build_ext \
         --build-lib "$root/lib" --build-temp "$root/temp" >"$root/native.log" 2>&1 || {
         cat "$root/native.log" >&2
-        die "the sanitized chatd._native did not compile; see $root/native.log"
+        die "chatd._native ($1) did not compile; see $root/native.log"
     }
     find "$root/lib/chatd" -maxdepth 1 -type l -delete
-    local entry
     for entry in chatd/*; do
         case "$entry" in *.so | */__pycache__) ;; *) ln -s "$PWD/$entry" "$root/lib/$entry" ;; esac
     done
 }
+
+step_sanitize() { build_beside sanitize CHATD_SANITIZE; }
+step_sabotage() { build_beside sabotage CHATD_SABOTAGES; }
 
 step_lock() {
     local scratch
@@ -126,6 +129,6 @@ step_lock() {
 }
 
 case "${1:-}" in
-    packages | services | venv | link | native | sanitize | lock) "step_$1" ;;
-    *) sed -n '2,9p' "$0"; exit 2 ;;
+    packages | services | venv | link | native | sanitize | sabotage | lock) "step_$1" ;;
+    *) sed -n '2,10p' "$0"; exit 2 ;;
 esac

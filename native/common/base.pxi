@@ -1,9 +1,26 @@
-# What every part uses: invariants, atomics, checksum.
+# What every part uses: invariants, deliberate faults, atomics, checksum.
 
 cdef extern from "check.h" nogil:
     void chatd_require(bint condition) noexcept
     void chatd_assert(bint condition) noexcept
     const int CHATD_IS_DEBUG
+
+cdef extern from "sabotage.h" nogil:
+    const int CHATD_HAS_SABOTAGES
+    bint chatd_sabotage(int number) noexcept
+
+cdef enum sabotage:
+    SABOTAGE_ACK_BEFORE_COMMIT = 1
+    SABOTAGE_PUSH_BEFORE_COMMIT = 3
+    SABOTAGE_DEDUP_WITHOUT_DEVICE = 4
+    SABOTAGE_SEQ_NOT_TAKEN_BACK = 5
+    SABOTAGE_LOGIN_RACE = 6
+    SABOTAGE_MEMBERSHIP_AT_JOIN_ONLY = 7
+    SABOTAGE_NO_LAG = 8
+    SABOTAGE_RING_HEAD_FIRST = 9
+    SABOTAGE_WALL_CLOCK = 10
+    SABOTAGE_NO_GENERATION = 11
+    SABOTAGE_OLD_EPOCH = 13
 
 cdef extern from "atomics.h" nogil:
     uint64_t load_acquire_u64(const uint64_t* p) noexcept
@@ -26,6 +43,7 @@ cdef extern from "crc32c.h" nogil:
 crc32c_init()
 
 DEBUG_BUILD = bool(CHATD_IS_DEBUG)
+SABOTAGE_BUILD = bool(CHATD_HAS_SABOTAGES)
 
 
 def crc32c(const uint8_t[::1] data not None, *, bint portable=False) -> int:

@@ -154,6 +154,8 @@ cdef uint8_t* ring_reserve(ring_t* r, size_t n) noexcept nogil:
     r.reserved_at = r.head + skip
     r.reserved_bytes = n
     r.reserved = True
+    if chatd_sabotage(SABOTAGE_RING_HEAD_FIRST):
+        store_release_u64(&r.shared.head, r.reserved_at + need)
     return r.data + (r.reserved_at & (r.capacity - 1)) + RING_RECORD_HEADER_BYTES
 
 # The payload is in place and n bytes long (at most what was reserved). Still invisible.

@@ -165,7 +165,13 @@ cdef class HubCore:
         """(pos, count, blob) of everything staged. The same until publish or reject, unless more is staged."""
         cdef bytes blob = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>self._h.tail.staged_bytes)
         tail_copy_staged(&self._h.tail, <uint8_t*>blob)
-        return self._h.tail.committed_pos + 1, tail_staged_count(&self._h.tail), blob
+        made = (self._h.tail.committed_pos + 1, tail_staged_count(&self._h.tail), blob)
+        if chatd_sabotage(SABOTAGE_ACK_BEFORE_COMMIT):
+            hub_answers_give(self._h)
+            hub_links_flush(self._h)
+        elif chatd_sabotage(SABOTAGE_PUSH_BEFORE_COMMIT):
+            hub_publish_early(self._h)
+        return made
 
     def publish(self) -> None:
         """What was staged is durable: push it and answer."""

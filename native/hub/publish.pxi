@@ -56,7 +56,8 @@ cdef bint hub_recipients(hub_t* h, const hub_conversation_t* c, const journal_ev
     shards[0] = 0
     for i in range(c.interval_count):
         m = &c.members[i]
-        if not hub_interval_has(m, event.seq):
+        if not hub_interval_has(m, event.seq) and not (chatd_sabotage(SABOTAGE_MEMBERSHIP_AT_JOIN_ONLY)
+                                                       and m.join_seq <= event.seq):
             continue
         u = hub_user(h, m.user)
         if u == NULL or u.online_count == 0:
@@ -235,11 +236,19 @@ cdef void hub_links_flush(hub_t* h) noexcept nogil:
 
 # -- after the commit --------------------------------------------------------------------------------------------------
 
+cdef void hub_answers_give(hub_t* h) noexcept nogil:
+    cdef uint32_t i
+    cdef hub_answer_t* a
+    for i in range(h.answer_count):
+        a = &h.answers[i]
+        if h.links[a.shard].generation == a.generation:
+            hub_ack(h, a)
+    h.answer_count = 0
+
 cdef void hub_publish(hub_t* h) noexcept nogil:
     cdef uint64_t pos, first = h.tail.committed_pos + 1, in_step = 0, pushed
-    cdef uint32_t shard, i
+    cdef uint32_t shard
     cdef const journal_event* event
-    cdef hub_answer_t* a
     for shard in range(<uint32_t>h.settings.shards_max):
         if h.links[shard].up and h.links[shard].ready and h.links[shard].pushed_pos == h.tail.committed_pos:
             in_step |= <uint64_t>1 << shard
@@ -256,15 +265,18 @@ cdef void hub_publish(hub_t* h) noexcept nogil:
             hub_fall_behind(h, in_step & ~pushed, pos - 1)
             in_step = pushed
     hub_fall_behind(h, in_step, h.tail.committed_pos)
-    for i in range(h.answer_count):
-        a = &h.answers[i]
-        if h.links[a.shard].generation == a.generation:
-            hub_ack(h, a)
-    h.answer_count = 0
+    hub_answers_give(h)
     h.undo_count = 0
     h.count.batches += 1
     hub_logins_try(h)
     hub_links_flush(h)
+
+# Sabotage: everything is as after the commit, but for the acks.
+cdef void hub_publish_early(hub_t* h) noexcept nogil:
+    cdef uint32_t answer_count = h.answer_count
+    h.answer_count = 0
+    hub_publish(h)
+    h.answer_count = answer_count
 
 # The links of `mask` have everything up to pos.
 cdef void hub_fall_behind(hub_t* h, uint64_t mask, uint64_t pos) noexcept nogil:
@@ -283,7 +295,8 @@ cdef void hub_undo_one(hub_t* h, hub_undo_t* u) noexcept nogil:
     cdef hub_member_t* m
     if u.kind == UNDO_EVENT:
         c.event_count -= 1
-        c.head_seq = u.a
+        if not chatd_sabotage(SABOTAGE_SEQ_NOT_TAKEN_BACK):
+            c.head_seq = u.a
         c.message_count = u.b
         c.last_ts = u.c
         c.touched_pos = u.d

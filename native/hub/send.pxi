@@ -333,6 +333,12 @@ cdef hub_outcome hub_stage_skip(hub_t* h, hub_send_t* s) noexcept nogil:
     return HUB_DONE
 
 
+# Sabotage: the window of that user's first device, whichever device asks.
+cdef const hub_sent_t* hub_window_of_first(hub_t* h, uint64_t user, uint64_t cseq) noexcept nogil:
+    cdef hub_user_t* u = hub_user(h, user)
+    return hub_window_find(u.online[0], cseq) if u != NULL and u.online_count else NULL
+
+
 # -- the whole step ----------------------------------------------------------------------------------------------------
 
 # n bytes at record: a SEND or SKIP of a shard. HUB_PARK: it has to wait for what hub_park_* names.
@@ -346,7 +352,9 @@ cdef hub_outcome hub_on_send(hub_t* h, uint32_t shard, const uint8_t* record, si
     s.body = record + sizeof(link_send)
     s.device = hub_device(h, s.head.device)
     h.count.sends += 1
-    if (not hub_is_session(s.device, shard, s.head.handle) or s.device.session_epoch != s.head.session_epoch
+    if chatd_sabotage(SABOTAGE_OLD_EPOCH) and s.device != NULL:
+        pass
+    elif (not hub_is_session(s.device, shard, s.head.handle) or s.device.session_epoch != s.head.session_epoch
             or s.device.user != s.head.user):
         h.count.fenced += 1
         return HUB_DONE
@@ -363,6 +371,11 @@ cdef hub_outcome hub_on_send(hub_t* h, uint32_t shard, const uint8_t* record, si
     s.digest = 0
     if s.head.type == LINK_S_SEND:
         s.digest = siphash24(h.settings.digest_key, ~h.settings.digest_key, s.body, s.head.body_bytes)
+    if chatd_sabotage(SABOTAGE_DEDUP_WITHOUT_DEVICE):
+        sent = hub_window_of_first(h, s.device.user, s.cseq)
+        if sent != NULL:
+            s.digest = sent.digest
+            return hub_repeat(h, &s, sent)
     if s.cseq <= s.device.cseq_max:
         sent = hub_window_find(s.device, s.cseq)
         if sent != NULL:

@@ -124,7 +124,7 @@ cdef void hub_login_try(hub_t* h, hub_device_t* d) noexcept nogil:
     d.frame_bytes_max = w.frame_bytes_max
     d.features = w.features
     d.token_epoch = w.token_epoch
-    d.registered_pos = h.tail.committed_pos
+    d.registered_pos = h.tail.committed_pos + (64 if chatd_sabotage(SABOTAGE_LOGIN_RACE) else 0)
     h.count.logins += 1
     hub_say_registered(h, w.shard, w.handle, d.user, d.device, 0, d)
 

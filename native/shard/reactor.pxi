@@ -110,7 +110,7 @@ cdef void clock_look(engine_t* e) noexcept nogil:
     cdef timespec now
     if e.settings.manual_clock:
         return
-    clock_gettime(CLOCK_MONOTONIC, &now)
+    clock_gettime(CLOCK_REALTIME if chatd_sabotage(SABOTAGE_WALL_CLOCK) else CLOCK_MONOTONIC, &now)
     e.now_ns = <uint64_t>now.tv_sec * 1000000000 + <uint64_t>now.tv_nsec
     e.now_ms = e.now_ns // 1000000
     clock_gettime(CLOCK_REALTIME, &now)

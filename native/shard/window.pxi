@@ -121,7 +121,9 @@ cdef void lag_check(engine_t* e, conn_t* c) noexcept nogil:
         return
     c.lag = NULL
     c.flags &= ~CONN_LAGGING
-    if lag.overflow:
+    if chatd_sabotage(SABOTAGE_NO_LAG):
+        pass
+    elif lag.overflow:
         send_lag(e, c, 0, 0, 0)
     else:
         for index in range(lag.count):

@@ -47,7 +47,8 @@ class DiskJournal:
 
     def start(self, directory: Path) -> None:
         """Everything in the directory now counts as durable."""
-        self.base = {path.name: path.read_bytes() for path in directory.iterdir() if not path.name.endswith("-shm")}
+        files = [path for path in directory.iterdir() if path.is_file() and not path.name.endswith("-shm")]
+        self.base = {path.name: path.read_bytes() for path in files}
         self.entries.clear()
         self.recording = True
 

@@ -16,9 +16,13 @@ from typing import NamedTuple
 
 import pytest
 
-CALLS = "pwrite64,write,writev,sendto,sendmsg,fdatasync,fsync"
+OUTPUT = "pwrite64,write,writev,sendto,sendmsg,fdatasync,fsync"
+DISK = "pwrite64,ftruncate,fdatasync,fsync,unlink,unlinkat,rename,renameat,renameat2,sendto"
 ATTACHED_WITHIN_S = 10.0
-_BEGUN = re.compile(r'^(\d+) +(\w+)\(\d+<((?:->|[^>])*)>+(?:, (?:\[\{iov_base=)?"((?:\\x[0-9a-f]{2})*)")?')
+_TEXT = r'"((?:\\x[0-9a-f]{2})*)"'
+_BEGUN = re.compile(rf"^(\d+) +(\w+)\((?:AT_FDCWD<[^>]*>, )?(?:\d+<((?:->|[^>])*)>+(?:\(deleted\))?|{_TEXT})")
+_DATA = re.compile(rf"^, (?:\[\{{iov_base=)?{_TEXT}")
+_NUMBERS = re.compile(r"^(?:, (\d+))+")
 _RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>")
 _RESULT = re.compile(r"\) += (-?\d+)")
 
@@ -26,7 +30,8 @@ _RESULT = re.compile(r"\) += (-?\d+)")
 class Call(NamedTuple):
     """begun: True where it began, False where it returned; a call that was not interrupted has both in a row.
 
-    target: a path, or "TCP:[local->remote]". result: of the return; negative for an error.
+    target: a path, or "TCP:[local->remote]". offset: the last number among the arguments. result: of the return;
+    negative for an error.
     """
 
     begun: bool
@@ -34,6 +39,7 @@ class Call(NamedTuple):
     target: str
     data: bytes
     result: int
+    offset: int = 0
 
 
 def parsed(lines: Iterator[str]) -> Iterator[Call]:
@@ -41,8 +47,12 @@ def parsed(lines: Iterator[str]) -> Iterator[Call]:
     waiting: dict[tuple[str, str], Call] = {}
     for line in lines:
         if begun := _BEGUN.match(line):
-            pid, name, target, data = begun.groups()
-            call = Call(True, name, plain(target), bytes.fromhex((data or "").replace("\\x", "")), 0)
+            pid, name, target, path = begun.groups()
+            data = _DATA.match(line[begun.end() :])
+            rest = line[begun.end() + (data.end() if data else 0) :]
+            number = _NUMBERS.match(rest)
+            content = bytes.fromhex(data[1].replace("\\x", "")) if data else b""
+            call = Call(True, name, plain(target or path), content, 0, int(number[1]) if number else 0)
             yield call
             if line.rstrip().endswith("<unfinished ...>"):
                 waiting[pid, name] = call
@@ -73,10 +83,10 @@ def require() -> None:
 
 
 @contextmanager
-def traced(pids: list[int], trace: Path) -> Iterator[None]:
-    """All calls of these processes go to a file, complete after the block."""
+def traced(pids: list[int], trace: Path, calls: str = OUTPUT) -> Iterator[None]:
+    """These calls of these processes go to a file, complete after the block."""
     attach = [word for pid in pids for word in ("-p", str(pid))]
-    command = ["strace", "-f", "-xx", "-yy", "-s", "70000", "-e", f"trace={CALLS}", "-e", "signal=none"]
+    command = ["strace", "-f", "-xx", "-yy", "-s", "70000", "-e", f"trace={calls}", "-e", "signal=none"]
     tracer = subprocess.Popen([*command, "-o", trace, *attach], stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + ATTACHED_WITHIN_S

@@ -15,16 +15,17 @@ NAMES = ("ann", "bob", "carl", "dora")
 WINDOW = 8
 
 
-async def talk(who: Peer, cid: int, sends: int) -> None:
+async def talk(who: Peer, cid: int, sends: int, pause_s: float) -> None:
     """Up to WINDOW wait for their answer, so that commits hold one record as well as many."""
     for start in range(0, sends, WINDOW):
         cseqs = [await who.post(cid, tag(who.device, who.cseq + 1)) for _ in range(min(WINDOW, sends - start))]
         for cseq in cseqs:
             answer = await who.answer(cseq)
             assert answer.op == Op.SEND_ACK, answer
+        await trio.sleep(pause_s)
 
 
-async def tagged_load(server: ChatdServer, sends: int) -> None:
+async def tagged_load(server: ChatdServer, sends: int, pause_s: float = 0.0) -> None:
     async with (
         peer(server, NAMES[0]) as ann,
         peer(server, NAMES[1]) as bob,
@@ -34,7 +35,7 @@ async def tagged_load(server: ChatdServer, sends: int) -> None:
         cid = await ann.group([bob.user, carl.user, dora.user])
         async with trio.open_nursery() as nursery:
             for who in (ann, bob, carl, dora):
-                nursery.start_soon(talk, who, cid, sends // len(NAMES))
+                nursery.start_soon(talk, who, cid, sends // len(NAMES), pause_s)
 
 
 async def judged_load(server: ChatdServer, sends: int, trace: Path) -> Verdict:

@@ -1,0 +1,66 @@
+"""What a test changes inside the processes of a server it starts: Python imports this file first when it lies on
+PYTHONPATH (support.inside puts it there). Nothing here is part of chatd; without these variables nothing is changed.
+
+SMALL_STORE=1  segments, folds and checkpoints as small and as frequent as hours of traffic would make them
+SABOTAGE=n     those of the sabotages of docs/internals/sabotages.md that are made in Python
+"""
+
+import os
+
+
+def small_store() -> None:
+    from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
+    from chatd.storage.sqlite.store import StoreSettings
+
+    small = {"segment_bytes": 128 * 1024, "reserve_bytes": 4096, "slack_bytes": 4096}
+    StoreSettings.__new__.__defaults__ = tuple((StoreSettings._field_defaults | small).values())
+    settings = FoldSettings(
+        portion_records=100, segment_age_s=0.5, checkpoint_interval_s=0.5, reserve_bytes=4096, slack_bytes=4096
+    )
+    SqliteFolder.open.__func__.__defaults__ = (settings,)
+
+
+def skip_sync() -> None:
+    """2: the journal is never synced."""
+    from chatd.storage.sqlite import journal
+
+    for name in ("create_segment", "open_segment"):
+        made = getattr(journal, name)
+
+        def unsynced(*arguments, made=made, **options):
+            connection = made(*arguments, **options)
+            connection.pragma("synchronous", 0)
+            return connection
+
+        setattr(journal, name, unsynced)
+
+
+def no_tail() -> None:
+    """14: reads look at the main database only."""
+    from chatd.hub import reads
+
+    reads._Walk._tail_floor = lambda self: 1 << 62
+
+
+def position_apart() -> None:
+    """15: how far the fold has come is committed before the rows are."""
+    from chatd.storage.sqlite.folder import _SET_FOLDED_POS, SqliteFolder
+
+    write_portion = SqliteFolder._write_portion
+
+    def apart(self, main, portion):
+        main.execute("ROLLBACK")
+        main.execute(_SET_FOLDED_POS, (portion_end(self),))
+        main.execute("BEGIN IMMEDIATE")
+        write_portion(self, main, portion)
+
+    def portion_end(self):
+        return self._read_portion(self._folded_pos())[1]
+
+    SqliteFolder._write_portion = apart
+
+
+if os.environ.get("SMALL_STORE"):
+    small_store()
+SABOTAGES = {"2": skip_sync, "14": no_tail, "15": position_apart}
+SABOTAGES.get(os.environ.get("SABOTAGE", ""), lambda: None)()
