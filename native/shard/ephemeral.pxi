@@ -90,18 +90,18 @@ cdef void ephemeral_to_peers(engine_t* e, frame_t* frame, uint64_t shards) noexc
         memcpy(at + sizeof(link_ephemeral), frame_data(frame), frame.bytes)
         ring_commit(e.peers[index].ring_out, sizeof(link_ephemeral) + frame.bytes)
 
-# One typing frame per conversation and interval; more are dropped, not refused.
-cdef bint typing_allowed(engine_t* e, conn_t* c, uint64_t cid) noexcept nogil:
-    cdef uint32_t now_ms = <uint32_t>e.now_ms
-    if c.typing_cid == cid and now_ms - c.typing_ms < e.settings.typing_interval_ms:
-        e.count[COUNT_EPHEMERAL_DROPPED] += 1
-        return False
-    c.typing_cid = cid
-    c.typing_ms = now_ms
-    return True
-
+# The queues of all connections hold 80 % of what they may.
 cdef inline bint shard_is_short(const engine_t* e) noexcept nogil:
     return e.queued_bytes * 5 > e.settings.queues_bytes_max * 4
+
+# One typing frame per conversation and interval, none when the shard is short; more are dropped, not refused.
+cdef bint typing_allowed(engine_t* e, subscription_t* entry) noexcept nogil:
+    cdef uint32_t now_ms = <uint32_t>e.now_ms
+    if shard_is_short(e) or now_ms - entry.typing_ms < e.settings.typing_interval_ms:
+        e.count[COUNT_EPHEMERAL_DROPPED] += 1
+        return False
+    entry.typing_ms = now_ms
+    return True
 
 cdef void on_ephemeral(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept nogil:
     cdef uint64_t cid = rd_varint(cur)
@@ -127,7 +127,7 @@ cdef void on_ephemeral(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexce
     if entry == NULL:
         send_error(e, c, ERR_NOT_FOUND, OP_EPHEMERAL, cid, 0)
         return
-    if kind == EPHEMERAL_TYPING and (shard_is_short(e) or not typing_allowed(e, c, cid)):
+    if kind == EPHEMERAL_TYPING and not typing_allowed(e, entry):
         return
     topic_set = &e.subscriptions.sets[entry.topic_set]
     frame = ephemeral_frame(e, cid, c.user, flags, kind, rest, rest_bytes)

@@ -150,8 +150,6 @@ cdef struct conn_t:
     uint64_t resume_ms              # end of a throttle by rate; 0: by answers
     uint64_t flood_ms               # since when it is flooding; 0: it is not
     uint32_t acked_ms               # low bits of the time of the last ACK
-    uint32_t typing_ms
-    uint64_t typing_cid
     uint32_t sends_in_flight
     uint32_t inflight_first         # chain of its entries in the in-flight table
     uint32_t inflight_last

@@ -32,6 +32,7 @@ cdef struct subscription_t:
     uint32_t place                  # in the followers of the set
     uint32_t next                   # of the same connection
     uint32_t previous
+    uint32_t typing_ms              # low bits of the time of its last typing frame
 
 cdef struct subscriptions_t:
     topic_set_t* sets
@@ -206,6 +207,7 @@ cdef bint subscription_put(engine_t* e, conn_t* c, uint64_t cid, uint32_t topics
     entry.slot = c.slot
     entry.topic_set = <uint32_t>(topic_set - subs.sets)
     entry.place = topic_set.count
+    entry.typing_ms = <uint32_t>(e.now_ms - e.settings.typing_interval_ms)
     entry.previous = <uint32_t>SUBSCRIPTION_NONE
     entry.next = c.subscription_first
     if entry.next != <uint32_t>SUBSCRIPTION_NONE:

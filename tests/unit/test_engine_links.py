@@ -56,16 +56,24 @@ def test_full_ring_to_a_peer_drops_and_counts() -> None:
         assert here.counter("peer_full") > 20
 
 
-def test_typing_has_an_interval() -> None:
+@pytest.mark.usefixtures("each_engine")
+def test_typing_has_an_interval_in_each_conversation() -> None:
+    """One that went to another conversation meanwhile changes nothing; the rest is dropped and counted."""
     with Rig() as rig:
         sender, reader = rig.client(1), rig.client(2)
         for client in (sender, reader):
             client.join(5)
-        sender.feed(frames.ephemeral(5, b"\x01", kind=1), frames.ephemeral(5, b"\x00", kind=1))
-        assert len(reader.take()) == 1
-        rig.advance(3000)
-        sender.feed(frames.ephemeral(5, b"\x01", kind=1))
-        assert len(reader.take()) == 1
+            client.join(6)
+        typing = [frames.ephemeral(cid, b"\x01", kind=1) for cid in (5, 6, 5, 6, 5)]
+        sender.feed(*typing)
+        assert len(reader.take()) == 2
+        assert rig.counter("ephemeral_dropped") == 3
+        rig.advance(2999)
+        sender.feed(typing[0])
+        assert reader.take() == []
+        rig.advance(1)
+        sender.feed(*typing)
+        assert len(reader.take()) == 2
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,37 @@ def test_shard_out_of_memory_for_queues_takes_from_the_largest(taken: int) -> No
         assert rig.counter("queued_bytes") == 0
 
 
+def test_shard_short_of_room_for_queues_drops_typing_first() -> None:
+    """At 80 % of what all queues may hold; other frames go on."""
+    with Rig(LIFTED, queues_bytes_max=80_000, queue_soft_bytes=1 << 20, queue_hard_bytes=1 << 21) as rig:
+        typist, reader, slow = rig.client(1), rig.client(2), rig.client(3)
+        for client in (typist, reader):
+            client.join(5)
+        for seq in range(1, 80):
+            if rig.counter("queued_bytes") > 64_000:
+                break
+            push(rig, 6, range(seq, seq + 1), slow)
+        assert rig.counter("lags") == 0, "90 % have not been reached"
+        typist.feed(frames.ephemeral(5, b"\x01", kind=1), frames.ephemeral(5, b"x"))
+        assert [frame.ints(3)[2] for frame in reader.take()] == [16]
+        assert rig.counter("ephemeral_dropped") == 1
+
+
+def test_shard_out_of_room_for_queues_closes_the_largest() -> None:
+    """Answers cannot be left out like pushes: over the bound, who has the most of them goes, and only that one."""
+    with Rig(queues_bytes_max=100_000, queue_soft_bytes=1 << 20, queue_hard_bytes=1 << 21) as rig:
+        small, large = rig.client(1), rig.client(2)
+        for client, count in ((small, 20), (large, 90)):
+            client.feed(frames.pull(5))
+            history = b"".join(frames.deliver(5, seq, payload=bytes(1000), flags=2) for seq in range(1, count + 1))
+            rig.hub.frames(client.handle, history, done=False)
+        rig.settle()
+        rig.advance(1)
+        assert rig.hub.closed == [(large.handle, CLOSE_SLOW)]
+        assert rig.counter("closed_slow") == 1
+        assert len(seqs(small.take())) == 20
+
+
 def test_lost_events_send_everybody_to_sync() -> None:
     with Rig() as rig:
         client = rig.client(1)

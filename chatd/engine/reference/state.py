@@ -175,7 +175,8 @@ class Connection:
     frames_rate: Bucket = field(default_factory=Bucket)
     sends_rate: Bucket = field(default_factory=Bucket)
     acked_ms: int = 0
-    typing: tuple[int, int] = (0, 0)  # cid, when
+    typing_due_ms: dict[int, int] = field(default_factory=dict)
+    """cid -> when the next typing frame may come; only of what is followed."""
     refused: dict[int, int] = field(default_factory=dict)  # cseq -> cid, retryable NAKs of this shard
     calls: list[Call] = field(default_factory=list)
     sends_in_flight: int = 0

@@ -39,6 +39,7 @@ def subscribe(state: State, conn: Connection, cid: int, topics: int) -> bool:
 
 
 def unsubscribe(state: State, conn: Connection, cid: int) -> None:
+    conn.typing_due_ms.pop(cid, None)
     if conn.topics.pop(cid, None) is None:
         return
     state.followers[cid].remove(conn)
@@ -114,13 +115,11 @@ def on_ephemeral(state: State, conn: Connection, frame: WireFrame, body: bytes) 
 
 def typing_allowed(state: State, conn: Connection, cid: int) -> bool:
     """One per conversation and interval, none when the shard is short of memory; more are dropped, not refused."""
-    if 5 * state.queued_bytes > 4 * state.settings.queues_bytes_max:
-        return False
-    last_cid, last_ms = conn.typing
-    if last_cid == cid and state.now_ms - last_ms < state.settings.typing_interval_ms:
+    is_short = 5 * state.queued_bytes > 4 * state.settings.queues_bytes_max
+    if is_short or state.now_ms < conn.typing_due_ms.get(cid, 0):
         state.count["ephemeral_dropped"] += 1
         return False
-    conn.typing = (cid, state.now_ms)
+    conn.typing_due_ms[cid] = state.now_ms + state.settings.typing_interval_ms
     return True
 
 
