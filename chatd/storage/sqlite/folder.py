@@ -48,6 +48,11 @@ _RAISE_SENDER = (
     "INSERT INTO position VALUES(?1, ?2, ?3, ?3, ?4, ?5) ON CONFLICT(cid, uid) DO UPDATE SET "
     "delivered_seq = max(delivered_seq, ?3), read_seq = ?3, read_count = ?4 WHERE read_seq < ?3"
 )
+# Results that no client asks for any more, oldest first; the index on created_ms leads to them.
+_FORGET_REQUESTS = (
+    "DELETE FROM request_key WHERE (uid, key) IN "
+    "(SELECT uid, key FROM request_key WHERE created_ms < ? ORDER BY created_ms LIMIT ?)"
+)
 _SET_FOLDED_POS = "UPDATE meta SET value = ? WHERE key = 'folded_pos'"
 
 
@@ -55,7 +60,8 @@ class FoldSettings(NamedTuple):
     """portion_records: at most this many in one transaction. cache_bytes: of the writer's page cache; below 128 MiB a
     portion spills into the WAL early. segment_age_s: folded segments stay this long, a hub that comes back replays
     from them. checkpoint_bytes, checkpoint_interval_s: whichever comes first; readers keep the WAL from being reused,
-    so from restart_bytes on the checkpoint waits for them.
+    so from restart_bytes on the checkpoint waits for them. request_keys_s: the answer to a request with an idempotency
+    key is kept so long by the wall clock; one fold forgets at most request_keys_forgotten.
     """
 
     portion_records: int = 100_000
@@ -64,6 +70,8 @@ class FoldSettings(NamedTuple):
     checkpoint_bytes: int = WAL_BYTES_KEPT
     checkpoint_interval_s: float = 5.0
     restart_bytes: int = 4 * WAL_BYTES_KEPT
+    request_keys_s: float = 7 * 86_400.0
+    request_keys_forgotten: int = 10_000
     reserve_bytes: int = 64 * 1024 * 1024
     slack_bytes: int = 8 * 1024 * 1024
     vfs: str | None = None
@@ -185,6 +193,8 @@ class SqliteFolder:
         """Rows first: a conversation exists before its head moves, a device before its highest cseq."""
         with self._costs("other"):
             apply_rows(main, portion.rows)
+            oldest_ms = int((time.time() - self._settings.request_keys_s) * 1000)
+            main.execute(_FORGET_REQUESTS, (oldest_ms, self._settings.request_keys_forgotten))
         with self._costs("event"):
             main.executemany(_INSERT_EVENT, portion.events())
         with self._costs("idempotency"):
