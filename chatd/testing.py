@@ -39,6 +39,7 @@ LIFTED = (
     "session.frames_per_s=0",
     "session.bytes_per_s=0",
     "session.sends_per_s=0",
+    "session.amplification_max=0",
     "session.ephemeral_interval_ms=0",
     "hub.pulls_per_s=0",
     "hub.requests_per_s=0",

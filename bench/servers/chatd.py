@@ -17,7 +17,7 @@ from bench.shapes import Shape
 # as they are in every installation.
 LIFTED: dict[str, dict[str, object]] = {
     "accept": {"accepts_per_s": 0, "preauth_connections_max": 20_000, "flap_connects_per_min": 10_000},
-    "session": {"frames_per_s": 0, "bytes_per_s": 0, "sends_per_s": 0},
+    "session": {"frames_per_s": 0, "bytes_per_s": 0, "sends_per_s": 0, "amplification_max": 0},
     "hub": {"requests_per_s": 0, "pulls_per_s": 0, "resolves_per_min": 0},
     "auth": {"user_logins_per_min": 1_000_000, "address_logins_per_min": 1_000_000},
     "log": {"level": "warning"},

@@ -120,9 +120,15 @@ class Session(Section):
     flood_s: Annotated[int, Field(ge=1, le=600)] = 10
     """See flood_factor."""
     sends_per_s: Annotated[int, Field(ge=0, le=10_000_000)] = 10
-    """SENDs per second of one user, all devices together. Above it: NAK RATE_LIMITED."""
+    """SENDs per second of one user, all devices together. Above it: NAK RATE_LIMITED. Where hundreds of members are
+    online a SEND counts for more: 1, and 1 for every hundred of them."""
     sends_burst: Annotated[int, Field(ge=1, le=10_000_000)] = 50
     """How many SENDs at once."""
+    amplification_max: Annotated[int, Field(ge=0, le=1_000_000_000)] = 50_000
+    """Bytes to devices for each byte that a user sends, over amplification_s. Above it the user is in slow mode: SENDs
+    that amplify get through once in that time, others as ever. 0: no limit."""
+    amplification_s: Annotated[int, Field(ge=1, le=600)] = 10
+    """See amplification_max."""
     sends_in_flight_max: Annotated[int, Field(ge=1, le=4096)] = 64
     """Unanswered SENDs of one connection; then its socket is not read."""
     ephemeral_interval_ms: Annotated[int, Field(ge=0, le=60_000)] = 3000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubCoreSettings:
-    """Every field is a non-negative int; none of them means "no limit"."""
+    """Every field is a non-negative int; 0 lifts a rate and nothing else."""
 
     log_epoch: int = 1
     session_epoch_base: int = 0
@@ -40,6 +40,13 @@ class HubCoreSettings:
     """Of one session; the next SUBSCRIBE gets LIMIT_REACHED."""
     receipt_members_max: int = 500
     """Conversations with more members have no RECEIPT frames."""
+
+    sends_per_s: int = 0
+    sends_burst: int = 50
+    """SENDs of a user, all devices together; 0 per second: no limit. Above: NAK RATE_LIMITED."""
+    amplification_max: int = 0
+    amplification_ms: int = 10_000
+    """Bytes to devices per byte that a user sent in this time; 0: no limit. Above: slow mode."""
 
     takeover_ms: int = 1_000
     position_interval_ms: int = 1_000

@@ -24,13 +24,17 @@ FOLD_READ_BYTES = 4096
 
 
 def core_settings(settings: dict[str, Any], store: Store, *, read_only: bool) -> HubCoreSettings:
-    hub = settings["hub"]
+    hub, session = settings["hub"], settings["session"]
     return HubCoreSettings(
         log_epoch=store.log_epoch,
         session_epoch_base=store.boot_count << 32,
         tail_records_max=hub["tail_events_max"],
         tail_bytes_max=hub["tail_bytes_max"],
         devices_online_max=hub["user_devices_online_max"],
+        sends_per_s=session["sends_per_s"],
+        sends_burst=session["sends_burst"],
+        amplification_max=session["amplification_max"],
+        amplification_ms=session["amplification_s"] * 1000,
         takeover_ms=hub["takeover_wait_ms"],
         read_only=read_only,
         ledger_entries=hub["ledger_entries_max"],

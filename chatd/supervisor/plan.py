@@ -28,13 +28,13 @@ def worker_settings(settings: Settings, role: str, keys: dict[str, Any]) -> dict
         "log": {"format": logs.resolved(settings.log.format), "level": settings.log.level},
         "beat_ms": settings.process.silence_timeout_ms / BEATS_PER_SILENCE,
         "hub": {**plain(settings.hub), "guests": settings.auth.guests},
+        "session": plain(settings.session),
     }
     if role == "shard":
         told |= {
             "engine": engine_settings(settings),
             "auth": plain(settings.auth),
             "tls": plain(settings.tls),
-            "session": plain(settings.session),
             "accept": plain(settings.accept),
             "proxy_networks": plain(settings.listen)["proxy_networks"],
             "secrets": keys,

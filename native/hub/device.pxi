@@ -67,7 +67,7 @@ cdef hub_user_t* hub_user_need(hub_t* h, uint64_t user) noexcept nogil:
         if h.users.count < h.settings.users_max:
             break
         old = <hub_user_t*>h.user_ages.newer
-        if old.online_count == 0:
+        if old.online_count == 0 and old.sends_tat_ns <= h.tick_ms * 1000000:
             hub_user_free(h, old)
         else:
             hub_age_touch(&h.user_ages, &old.age)

@@ -21,6 +21,10 @@ cdef int hub_settings_read(hub_settings_t* to, object settings) except -1:
     to.devices_online_max = settings.devices_online_max
     to.subscriptions_max = settings.subscriptions_max
     to.receipt_members_max = settings.receipt_members_max
+    to.sends_per_s = settings.sends_per_s
+    to.sends_burst = settings.sends_burst
+    to.amplification_max = settings.amplification_max
+    to.amplification_ms = settings.amplification_ms
     to.takeover_ms = settings.takeover_ms
     to.position_interval_ms = settings.position_interval_ms
     to.busy_retry_ms = settings.busy_retry_ms
@@ -166,8 +170,8 @@ cdef dict hub_counters(hub_t* h):
         "events_pushed": n.events_pushed, "deliveries": n.deliveries, "catch_up_events": n.catch_up_events,
         "links_lost": n.links_lost, "lost_events": n.lost_events, "logins": n.logins, "takeovers": n.takeovers,
         "positions": n.positions, "receipts": n.receipts, "evictions": n.evictions, "rejects": n.rejects,
-        "batches": n.batches, "memory_refusals": n.memory_refusals, "conversations": h.conversations.count,
-        "devices": h.devices.count, "users": h.users.count, "parked_records": h.parked_records,
-        "parked_bytes": h.parked_bytes, "tail_records": tail_count(&h.tail), "tail_bytes": h.tail.bytes,
-        "hops": h.hop_count,
+        "batches": n.batches, "memory_refusals": n.memory_refusals, "rate_limited": n.rate_limited,
+        "slowed": n.slowed, "conversations": h.conversations.count, "devices": h.devices.count,
+        "users": h.users.count, "parked_records": h.parked_records, "parked_bytes": h.parked_bytes,
+        "tail_records": tail_count(&h.tail), "tail_bytes": h.tail.bytes, "hops": h.hop_count,
     }

@@ -2,9 +2,10 @@
 #
 # The order of the checks is the contract: who speaks (fenced sessions are dropped in silence), was it said before
 # (idempotency), may it be said (membership, rights), may it be said now (OUT_OF_ORDER), can it be stored (size, kind,
-# room). Whatever changes a table leaves an undo entry first, so that a batch the store refuses never happened. All
-# memory is taken before anything is changed: a failed allocation is a NAK, never half a send.
-# Nothing is answered here but refusals and repeats; SEND_ACK is written when the batch is durable (hub/publish.pxi).
+# room), is it paid for (hub/rates.pxi). Whatever changes a table leaves an undo entry first, so that a batch the store
+# refuses never happened. All memory is taken before anything is changed: a failed allocation is a NAK, never half a
+# send. Nothing is answered here but refusals and repeats; SEND_ACK is written when the batch is durable
+# (hub/publish.pxi).
 
 cdef extern from "siphash.h" nogil:
     uint64_t siphash24(uint64_t k0, uint64_t k1, const uint8_t* p, size_t n) noexcept
@@ -347,6 +348,7 @@ cdef hub_outcome hub_on_send(hub_t* h, uint32_t shard, const uint8_t* record, si
     cdef hub_send_t s
     cdef const hub_sent_t* sent
     cdef uint16_t fault
+    cdef uint64_t wait_ms
     s.shard = shard
     memcpy(&s.head, record, sizeof(link_send))
     s.body = record + sizeof(link_send)
@@ -401,4 +403,8 @@ cdef hub_outcome hub_on_send(hub_t* h, uint32_t shard, const uint8_t* record, si
     fault = hub_send_fault(h, &s)
     if fault != 0:
         return hub_refuse(h, &s, fault, h.settings.busy_retry_ms if hub_is_retryable(fault) else 0)
+    if h.settings.sends_per_s or h.settings.amplification_max:
+        wait_ms = hub_send_charge(h, &s)
+        if wait_ms:
+            return hub_refuse(h, &s, ERR_RATE_LIMITED, wait_ms)
     return hub_stage_send(h, &s)

@@ -37,6 +37,7 @@ cdef struct hub_settings_t:
     uint64_t tail_records_max, tail_bytes_max, batch_records_max, batch_bytes_max
     uint64_t conversations_max, devices_max, users_max, parked_records_max, parked_bytes_max
     uint64_t devices_online_max, subscriptions_max, receipt_members_max
+    uint64_t sends_per_s, sends_burst, amplification_max, amplification_ms
     uint64_t takeover_ms, position_interval_ms, busy_retry_ms, ledger_entries, read_only
 
 # Least recently used first. Both ends NULL: empty.
@@ -79,6 +80,10 @@ cdef struct hub_conversation_t:
     # Moves of this poll in hub.moved; index + 1, 0: none.
     uint32_t moved_first
     uint32_t moved_last
+    # Who would get an event now: counted again when recount_ms has passed (hub/rates.pxi).
+    uint64_t recount_ms
+    uint32_t online_members
+    uint32_t online_devices
     # Followers of the ephemeral side.
     hub_subscription_t* subscriptions
     uint32_t subscription_count
@@ -155,6 +160,11 @@ cdef struct hub_user_t:
     hub_device_t** online           # devices with a live session
     uint32_t online_count
     uint32_t online_room
+    # What its SENDs cost, all devices together (hub/rates.pxi).
+    uint64_t sends_tat_ns
+    uint64_t spread_until_ms        # end of the period in which these bytes were counted
+    uint64_t spread_in
+    uint64_t spread_out
 
 # Something that Python has been asked for, and the records that wait for it in order of arrival.
 cdef enum hub_need_kind:
@@ -288,7 +298,7 @@ cdef struct hub_cooling_t:
 cdef struct hub_counters_t:
     uint64_t sends, sends_staged, duplicates, fenced, naks, skips, malformed, parked, events_pushed, deliveries
     uint64_t catch_up_events, links_lost, lost_events, logins, takeovers, positions, receipts, evictions, rejects
-    uint64_t batches, memory_refusals
+    uint64_t batches, memory_refusals, rate_limited, slowed
 
 cdef struct hub_t:
     hub_settings_t settings

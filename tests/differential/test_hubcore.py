@@ -1,7 +1,7 @@
 """The native core and the model in Python on the same scripts: same ring records, same batches, same upcalls."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ SMALL = HubCoreSettings(
     subscriptions_max=2,
     receipt_members_max=3,
 )
+RATED = replace(SMALL, sends_per_s=1, sends_burst=2, amplification_max=1, amplification_ms=9000)
 
 
 @dataclass
@@ -40,8 +41,8 @@ class World:
     epoch: int = 1
 
 
-def build(make: Any, capacity: int) -> World:
-    hub = FakeHub(make, SMALL)
+def build(make: Any, capacity: int, limits: HubCoreSettings) -> World:
+    hub = FakeHub(make, limits)
     for device, user in DEVICES.items():
         if device != 99:
             hub.person(user, *[other for other, owner in DEVICES.items() if owner == user and other != 99])
@@ -296,15 +297,24 @@ def test_busy_scripts_say_the_same(capacity: int, reads: float, seed: int) -> No
     compare(capacity, busy_script(seed, 600, reads))
 
 
+@pytest.mark.parametrize("counter", ["rate_limited", "slowed"])
+@pytest.mark.parametrize("seed", range(4))
+def test_busy_scripts_cost_the_same(counter: str, seed: int) -> None:
+    """With one limit of users at a time, which these scripts exceed again and again."""
+    limits = replace(RATED, amplification_max=0) if counter == "rate_limited" else replace(RATED, sends_per_s=0)
+    assert compare(1 << 20, busy_script(seed, 600, 8), limits)[counter]
+
+
 @pytest.mark.parametrize("capacity", [1 << 20, 8192])
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(script=SCRIPT)
-def test_any_script_says_the_same(capacity: int, script: list[tuple[Any, ...]]) -> None:
-    compare(capacity, script)
+@given(script=SCRIPT, rated=st.booleans())
+def test_any_script_says_the_same(capacity: int, script: list[tuple[Any, ...]], rated: bool) -> None:
+    compare(capacity, script, RATED if rated else SMALL)
 
 
-def compare(capacity: int, script: list[tuple[Any, ...]]) -> None:
-    worlds = [build(HubCore, capacity), build(ReferenceHubCore, capacity)]
+def compare(capacity: int, script: list[tuple[Any, ...]], limits: HubCoreSettings = SMALL) -> dict[str, int]:
+    """Returns the counters of the native core after the script."""
+    worlds = [build(HubCore, capacity, limits), build(ReferenceHubCore, capacity, limits)]
     for device, shard in ((11, 0), (21, 1), (31, 0)):
         for world in worlds:
             Steps.login(world, device, shard, 3)
@@ -330,6 +340,7 @@ def compare(capacity: int, script: list[tuple[Any, ...]]) -> None:
         world.hub.run()
     for shard in range(SHARDS):
         assert worlds[0].shards[shard].read_raw() == worlds[1].shards[shard].read_raw()
+    counters: dict[str, int] = worlds[0].hub.core.counters()
     rebuild(worlds)
     for device in (11, 21):
         for world in worlds:
@@ -343,3 +354,4 @@ def compare(capacity: int, script: list[tuple[Any, ...]]) -> None:
     native, reference = map(observed, worlds)
     assert native == reference
     assert worlds[0].shards[0].read_raw() == worlds[1].shards[0].read_raw()
+    return counters

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from chatd.hub.reference import links
+from chatd.hub.reference import links, rates
 from chatd.hub.reference.receipts import on_position
 from chatd.hub.reference.sessions import on_login
 from chatd.hub.reference.siphash import siphash24
@@ -152,6 +152,9 @@ def on_send(hub: State, link: links.Link, record: bytes, checked: Sent | int | N
     code = fault(hub, send, device, conversation)
     if code:
         return refuse(hub, send, code, hub.settings.busy_retry_ms if code in RETRYABLE else 0)
+    wait_ms = rates.charge(hub, send, conversation)
+    if wait_ms:
+        return refuse(hub, send, ErrorCode.RATE_LIMITED, wait_ms)
     return stage_send(hub, send, device, conversation, digest)
 
 

@@ -64,6 +64,9 @@ class Conversation:
     """seq -> position of its events in the tail: contiguous, the last one is head_seq."""
     followers: list["Subscription"] = field(default_factory=list)
     shards: int = 0
+    recount_ms: int = 0
+    online_members: int = 0
+    online_devices: int = 0
 
     @property
     def member_count(self) -> int:
@@ -218,6 +221,11 @@ class User:
     loaded: bool = False
     token_epoch: int = 0
     online: list[Device] = field(default_factory=list)
+    arrival_ns: int = 0
+    """Of the bucket of its SENDs."""
+    spread_until_ms: int = 0
+    spread_in: int = 0
+    spread_out: int = 0
 
 
 @dataclass(slots=True, eq=False)
