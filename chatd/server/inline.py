@@ -18,7 +18,7 @@ from chatd.errors import ChatdError, StoreFailedError
 from chatd.server.roles import ROLES, Role
 from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
 from chatd.supervisor.memory import LOOK_INTERVAL_S, Memory
-from chatd.supervisor.notify import notify, watchdog_interval_s
+from chatd.supervisor.notify import notify, reloading, watchdog_interval_s
 from chatd.supervisor.plan import reload_message, worker_settings
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ class InlineServer:
     async def _answer_signals(self, signals: Any) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
-                await self.reload()
+                with reloading():
+                    await self.reload()
                 continue
             with trio.move_on_after(self.settings.process.drain_timeout_ms / 1000 + DRAIN_GRACE_S):
                 await self._drain()

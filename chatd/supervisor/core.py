@@ -23,7 +23,7 @@ from chatd.supervisor.child import Child
 from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
 from chatd.supervisor.listeners import Listener
 from chatd.supervisor.memory import LOOK_INTERVAL_S, Memory
-from chatd.supervisor.notify import notify, watchdog_interval_s
+from chatd.supervisor.notify import notify, reloading, watchdog_interval_s
 from chatd.supervisor.plan import reload_message, start_message
 
 # Between two looks at a worker that has just become too late.
@@ -215,7 +215,8 @@ class Supervisor:
     async def _answer_signals(self, signals: Any, nursery: trio.Nursery) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
-                await self.reload()
+                with reloading():
+                    await self.reload()
             elif not self.draining.is_set():
                 self.draining.set()
                 nursery.start_soon(self._drain)
@@ -224,7 +225,6 @@ class Supervisor:
                 self._scope.cancel()
 
     async def reload(self) -> None:
-        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         message = reload_message(self)
         if message is not None:
             for child in list(self.children.values()):
@@ -234,7 +234,6 @@ class Supervisor:
                 self.read_only = False
                 self.children["hub", 0].kill(signal.SIGTERM)
             self._log.info("reloaded: log level, certificates, keys")
-        notify("READY=1")
 
     async def _drain(self) -> None:
         """Shards first, so that nothing new comes; then the hub, which commits what it has; the folder last."""

@@ -2,6 +2,9 @@
 
 import os
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def notify(*assignments: str) -> None:
@@ -16,6 +19,16 @@ def notify(*assignments: str) -> None:
             sock.sendto("\n".join(assignments).encode(), path)
     except OSError:
         return
+
+
+@contextmanager
+def reloading() -> Iterator[None]:
+    """What systemd wants to hear around a reload."""
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    try:
+        yield
+    finally:
+        notify("READY=1")
 
 
 def watchdog_interval_s() -> float | None:
