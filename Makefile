@@ -1,6 +1,6 @@
 # `make run` starts a server from a fresh checkout, `make test` is the whole check. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run develop debug test check sanitize sabotage fuzz kills crashes bench wire clean
+.PHONY: help run develop debug test check sanitize sabotage fuzz coverage kills crashes bench wire clean
 
 DATA ?= ./data
 MINUTES ?= 1
@@ -62,6 +62,15 @@ crashes: develop .venv/.services-stamp     ## cut the power of a recorded live r
 sabotage: develop .venv/.services-stamp    ## build with deliberate faults and show that each one is caught
 	@tools/setup.sh sabotage
 	@$(CAMPAIGN).sabotages $(if $(JSON),--json $(JSON))
+
+coverage: develop    ## lines and branches of the parsers that the tests reach
+	@tools/setup.sh coverage
+	@find build/coverage -name '*.gcda' -delete
+	@PYTHONPATH=build/coverage/lib COVERAGE_FILE=build/coverage/python $(PYTHON_VENV) -P -m coverage run --branch \
+		--include='*/chatd/wire/*' -m pytest -q -p no:cacheprovider tests/unit tests/vectors tests/differential
+	@for target in engine hubcore ring uplink; do \
+		PYTHONPATH=build/coverage/lib $(PYTHON_VENV) -P tests/fuzz/run.py --minutes 0.2 --seed 1 target_$$target; done
+	@$(PYTHON_VENV) tools/covered.py
 
 bench: develop .venv/.services-stamp     ## chatd beside its peers: SCENARIO=relay|durable|idle, BENCH_ARGS="--json FILE …"
 	$(PYTHON_VENV) -m bench $(SCENARIO) $(BENCH_ARGS)

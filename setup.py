@@ -4,7 +4,8 @@ Linux: the extension is always built, and the build fails when it cannot be; a s
 something slower is worse than one that does not start. Other systems install the client and the wire layer only.
 CHATD_PURE=1      skip the extension on purpose (client-only installation on Linux without a compiler)
 CHATD_DEBUG=1     keep the expensive invariants (chatd_assert) and debug symbols
-CHATD_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer; see `make sanitize`
+CHATD_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer, edges counted for the fuzzer; see `make sanitize`
+CHATD_COVERAGE=1  lines and branches counted by gcov; see `make coverage`
 CHATD_SABOTAGES=1 deliberate faults, chosen at run time by SABOTAGE=n; see `make sabotage`. Never installed
 CHATD_BUILD_DIR   where the generated C goes (default build/cython)
 """
@@ -49,7 +50,16 @@ SANITIZE_FLAGS = [
     "-U_FORTIFY_SOURCE",
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=undefined",
+    "-fsanitize-coverage=trace-pc",
 ]
+EDGES = "tests/fuzz/edges.c"
+COVERAGE_FLAGS = ["-O0", "-U_FORTIFY_SOURCE", "--coverage", "-fprofile-update=atomic"]
+# What the compiler and what the linker is told.
+BUILDS = {
+    "release": (HARDENING_FLAGS, ["-Wl,-z,relro,-z,now"]),
+    "sanitize": (SANITIZE_FLAGS, ["-fsanitize=address,undefined"]),
+    "coverage": (COVERAGE_FLAGS, ["--coverage"]),
+}
 
 
 def enabled(name: str) -> bool:
@@ -61,28 +71,28 @@ def native_extension() -> list[Extension]:
         return []
     from Cython.Build import cythonize
 
-    sanitize = enabled("CHATD_SANITIZE")
+    sanitize, coverage = enabled("CHATD_SANITIZE"), enabled("CHATD_COVERAGE")
     macros: list[tuple[str, str | None]] = [("_GNU_SOURCE", None)]
     if enabled("CHATD_DEBUG") or sanitize:
         macros.append(("CHATD_DEBUG", "1"))
     if enabled("CHATD_SABOTAGES"):
         macros.append(("CHATD_SABOTAGES", "1"))
-    flags = WARNING_FLAGS + (SANITIZE_FLAGS if sanitize else HARDENING_FLAGS)
-    flags += ["-g", "-std=gnu11", "-fvisibility=hidden"]
+    compile_flags, link_flags = BUILDS["sanitize" if sanitize else "coverage" if coverage else "release"]
     parts = sorted(str(path) for pattern in ("*.pxi", "*.pxd", "*.h") for path in NATIVE.rglob(pattern))
     extension = Extension(
         "chatd._native",
-        sources=[str(NATIVE / "_native.pyx")],
+        sources=[str(NATIVE / "_native.pyx"), *([EDGES] if sanitize else [])],
         include_dirs=[str(NATIVE), str(NATIVE / "common")],
         depends=parts,
         define_macros=macros,
-        extra_compile_args=flags,
-        extra_link_args=["-fsanitize=address,undefined"] if sanitize else ["-Wl,-z,relro,-z,now"],
+        extra_compile_args=[*WARNING_FLAGS, *compile_flags, "-g", "-std=gnu11", "-fvisibility=hidden"],
+        extra_link_args=link_flags,
     )
     extensions: list[Extension] = cythonize(
         [extension],
         build_dir=os.environ.get("CHATD_BUILD_DIR", "build/cython"),
         include_path=[str(NATIVE)],
+        emit_linenums=coverage,
         compiler_directives={
             "language_level": 3,
             "boundscheck": True,

@@ -7,6 +7,7 @@
 #   tools/setup.sh native     compile chatd._native into chatd/
 #   tools/setup.sh sanitize   compile it with ASan and UBSan into build/sanitize/, beside the normal one
 #   tools/setup.sh sabotage   compile it with deliberate faults into build/sabotage/, likewise
+#   tools/setup.sh coverage   compile it with counters for gcov into build/coverage/
 #   tools/setup.sh lock       write requirements.lock anew from pyproject.toml
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -115,6 +116,7 @@ build_beside() {
 
 step_sanitize() { build_beside sanitize CHATD_SANITIZE; }
 step_sabotage() { build_beside sabotage CHATD_SABOTAGES; }
+step_coverage() { build_beside coverage CHATD_COVERAGE; }
 
 step_lock() {
     local scratch
@@ -129,6 +131,6 @@ step_lock() {
 }
 
 case "${1:-}" in
-    packages | services | venv | link | native | sanitize | sabotage | lock) "step_$1" ;;
-    *) sed -n '2,10p' "$0"; exit 2 ;;
+    packages | services | venv | link | native | sanitize | sabotage | coverage | lock) "step_$1" ;;
+    *) sed -n '2,11p' "$0"; exit 2 ;;
 esac

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from chatd.wire import time40
 from chatd.wire.schema import (
     CURSOR_BYTES_MAX,
     EXTENSION_BYTES_MAX,
@@ -20,23 +21,13 @@ from chatd.wire.schema import (
     FLAG_REPLY_RETRYABLE,
     FLAG_SYNC_PAGE_MORE,
     HEADER_BYTES,
-    TIME_EPOCH_MS,
+    RETRYABLE,
     ErrorCode,
     Op,
 )
+from chatd.wire.varint import encode as varint
 
 ERROR_TEXT_BYTES_MAX = 96
-RETRYABLE = frozenset(
-    {
-        ErrorCode.AUTH_BUSY,
-        ErrorCode.BUSY,
-        ErrorCode.RATE_LIMITED,
-        ErrorCode.UNAVAILABLE,
-        ErrorCode.STORE_FULL,
-        ErrorCode.INTERNAL,
-    }
-)
-VARINT_END = 1 << 63
 PARAMS_DEPTH_NOTE = "params must be one MessagePack map with integer keys, at most four levels deep"
 PARAMS_DEPTH_MAX = 4
 
@@ -196,7 +187,7 @@ def parse_events(frames: bytes) -> list[tuple[int, int, int, int, bytes]]:
         at += HEADER_BYTES + length
         body.varint()
         seq, sender = body.varint(), body.varint()
-        ts_ms = int.from_bytes(body.take(5), "big") + TIME_EPOCH_MS
+        ts_ms = time40.to_unix_ms(int.from_bytes(body.take(time40.TIME40_BYTES), "big"))
         kind = body.varint()
         if not flags & FLAG_DELIVER_STUB:
             found.append((seq, sender, ts_ms, kind, body.rest()))
@@ -204,22 +195,6 @@ def parse_events(frames: bytes) -> list[tuple[int, int, int, int, bytes]]:
 
 
 # ---------------------------------------------------------------- writing
-
-
-def varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    assert value < VARINT_END, value
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def time40(ts_ms: int) -> bytes:
-    return max(0, ts_ms - TIME_EPOCH_MS).to_bytes(5, "big")
 
 
 def text_of(text: str, bytes_max: int) -> bytes:
@@ -259,7 +234,7 @@ def deliver_history(
     cid: int, seq: int, ts_ms: int, sender: int, kind: int, payload: bytes, frame_bytes_max: int
 ) -> bytes:
     """DELIVER flagged HISTORY; a stub where the event is over what this client can receive."""
-    head = varint(cid) + varint(seq) + varint(sender) + time40(ts_ms) + varint(kind)
+    head = varint(cid) + varint(seq) + varint(sender) + time40.encode(ts_ms) + varint(kind)
     if len(head) + len(payload) > frame_bytes_max:
         return frame(Op.DELIVER, FLAG_DELIVER_HISTORY | FLAG_DELIVER_STUB, head + varint(len(payload)))
     return frame(Op.DELIVER, FLAG_DELIVER_HISTORY, head + payload)
@@ -294,7 +269,7 @@ def sync_entry(entry: SyncEntry) -> bytes:
             bytes((entry.kind, entry.state)),
             *map(varint, numbers),
             varint(entry.last_sender),
-            time40(entry.last_ts_ms),
+            time40.encode(entry.last_ts_ms),
             varint(entry.last_kind),
             varint(len(entry.last_preview)),
             entry.last_preview,

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from chatd.hub.core import Core
-from chatd.hub.frames import varint
 from chatd.wire.schema import Kind, Role
+from chatd.wire.varint import encode as varint
 
 
 def _string(text: str) -> bytes:

@@ -6,8 +6,8 @@
 import time
 from typing import NamedTuple
 
-from chatd.wire import varint
-from chatd.wire.schema import FLAG_ERROR_RETRYABLE, RETRYABLE, TIME_EPOCH_MS, ErrorCode, Op
+from chatd.wire import time40, varint
+from chatd.wire.schema import FLAG_ERROR_RETRYABLE, RETRYABLE, ErrorCode, Op
 
 _encode = varint.encode
 # 0..127 is most of what varints hold here, and a table is five times faster than a loop.
@@ -55,7 +55,7 @@ class WelcomeFrames:
             _varint(session_epoch),
             _varint(cseq_stored),
             self._encoded_terms(terms),
-            (time.time_ns() // 1_000_000 - TIME_EPOCH_MS).to_bytes(5, "big"),
+            time40.encode(time.time_ns() // 1_000_000),
             _varint(log_epoch),
             _SMALL[len(cursor)],
             cursor,

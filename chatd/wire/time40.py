@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from chatd.wire.errors import LocalProtocolError
 from chatd.wire.schema import TIME_EPOCH_MS
 
 TIME40_BYTES: Final = 5
@@ -10,11 +9,16 @@ TIME40_LIMIT: Final = 1 << 40
 
 
 def from_unix_ms(unix_ms: int) -> int:
-    """The value of a time40 field for a Unix time. LocalProtocolError outside of 2025..2059."""
-    value = unix_ms - TIME_EPOCH_MS
-    if not 0 <= value < TIME40_LIMIT:
-        raise LocalProtocolError("INTERNAL", f"{unix_ms} ms is outside of what time40 can say")
-    return value
+    """The value of a time40 field for a Unix time; the nearest one outside of 2025..2059.
+
+    Time is for people to read. A board that starts without a battery believes in 1970, and must be able to serve.
+    """
+    return min(max(0, unix_ms - TIME_EPOCH_MS), TIME40_LIMIT - 1)
+
+
+def encode(unix_ms: int) -> bytes:
+    """The five bytes on the wire."""
+    return from_unix_ms(unix_ms).to_bytes(TIME40_BYTES, "big")
 
 
 def to_unix_ms(value: int) -> int:

@@ -10,10 +10,13 @@ from chatd.wire.errors import LocalProtocolError, WireError
 # Nine groups of seven bits hold every value below 2^63 and no larger one, so the length bounds the value.
 VARINT_BYTES_MAX: Final = 9
 VARINT_LIMIT: Final = 1 << 63
+_ONE_BYTE: Final = [bytes((value,)) for value in range(0x80)]
 
 
 def encode(value: int) -> bytes:
     """1 to 9 bytes. LocalProtocolError unless 0 <= value < 2^63."""
+    if 0 <= value < 0x80:
+        return _ONE_BYTE[value]
     if not 0 <= value < VARINT_LIMIT:
         raise LocalProtocolError("INTERNAL", f"varint {value} is not below 2^63")
     out = bytearray()

@@ -192,9 +192,12 @@ cdef inline void hub_frame_begin(uint8_t* frame, size_t room, out_t* o) noexcept
     wr_init(o, frame + FRAME_HEADER_BYTES, room - FRAME_HEADER_BYTES)
 
 # Milliseconds since 2025 in five bytes; a clock before that reads as the beginning.
+# A clock outside of what five bytes can say reads as the nearest time.
 cdef inline void hub_wr_time40(out_t* o, uint64_t unix_ms) noexcept nogil:
     cdef uint64_t ms = unix_ms - WIRE_TIME_EPOCH_MS if unix_ms > WIRE_TIME_EPOCH_MS else 0
-    wr_u8(o, <uint8_t>((ms >> 32) & 0xFF))
+    if ms >> 40:
+        ms = (<uint64_t>1 << 40) - 1
+    wr_u8(o, <uint8_t>(ms >> 32))
     wr_u32be(o, <uint32_t>ms)
 
 cdef bint hub_is_retryable(uint32_t code) noexcept nogil:

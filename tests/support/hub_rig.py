@@ -12,7 +12,6 @@ import trio
 from chatd._native import HubCore
 from chatd.hub.core_settings import HubCoreSettings
 from chatd.hub.flags import UserFlag
-from chatd.hub.frames import TIME_EPOCH_MS, varint
 from chatd.hub.loop import Hub
 from chatd.hub.settings import HubSettings
 from chatd.services.role import make_hub
@@ -20,7 +19,8 @@ from chatd.services.users import stage_user
 from chatd.storage.portion import Portion
 from chatd.storage.sqlite.folder import SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
-from chatd.wire.schema import ErrorCode, Method, Op
+from chatd.wire.schema import TIME_EPOCH_MS, ErrorCode, Method, Op
+from chatd.wire.varint import encode as varint
 from support import fakeshard
 from support.fakeshard import FakeShard
 from support.plain_core import PlainCore

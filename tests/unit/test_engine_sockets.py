@@ -260,6 +260,11 @@ def proxy_header(source: str, command: int = 0x21) -> bytes:
     return b"\r\n\r\n\x00\r\nQUIT\n" + struct.pack(">BBH", command, 0x11, len(body) + 4) + body + b"\x04\x00\x01x"
 
 
+def proxied(family: int, body: bytes, command: int = 0x21) -> bytes:
+    """A PROXY header of any content."""
+    return b"\r\n\r\n\x00\r\nQUIT\n" + struct.pack(">BBH", command, family, len(body)) + body
+
+
 @pytest.mark.parametrize("cut", [0, 5, 14, 20])
 def test_proxy_header_names_the_client(cut: int) -> None:
     with running(proxy=True) as shard:
@@ -279,8 +284,38 @@ def test_balancer_may_check_itself() -> None:
         assert shard.addresses == ["127.0.0.1"]
 
 
+def test_balancer_may_speak_ipv6() -> None:
+    source = socket.inet_pton(socket.AF_INET6, "2001:db8::9")
+    data = proxied(0x21, source + bytes(16) + struct.pack(">HH", 1234, 443)) + frames.hello() + frames.auth()
+    with running(proxy=True) as shard, shard.connect(data) as client:
+        assert shard.receive(client)[0].op == frames.WELCOME
+        assert shard.addresses == ["2001:db8::9"]
+
+
+def test_a_client_behind_a_balancer_has_limits_of_its_own() -> None:
+    header = proxy_header("203.0.113.9")
+    with (
+        running(proxy=True, connections_per_address_max=1) as shard,
+        shard.connect(header) as first,
+        shard.connect(header),
+    ):
+        shard.until("closed_shed", 1)
+        first.sendall(frames.hello() + frames.auth())
+        assert shard.receive(first)[0].op == frames.WELCOME
+
+
 @pytest.mark.parametrize(
-    "data", [frames.hello(), b"\r\n\r\n\x00\r\nQUIT\n\x11\x11\x00\x0c", b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\xff\xff"]
+    "data",
+    [
+        frames.hello(),
+        b"\r\n\r\n\x00\r\nQUIT\n\x11\x11\x00\x0c",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\xff\xff",
+        proxied(0x11, bytes(12), command=0x22),
+        proxied(0x31, bytes(216)),
+        proxied(0x12, bytes(12)),
+        proxied(0x11, bytes(11)),
+        proxied(0x21, bytes(35)),
+    ],
 )
 def test_missing_or_broken_proxy_header_is_dropped(data: bytes) -> None:
     with running(proxy=True) as shard, shard.connect(data):

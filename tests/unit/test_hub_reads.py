@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from support.hub_rig import Refused, Rig, either_core, running
 
-from chatd.hub.frames import varint
 from chatd.wire import sync_cursor
 from chatd.wire.schema import ErrorCode, Method, Op
+from chatd.wire.varint import encode as varint
 
 __all__ = ["either_core"]
 pytestmark = pytest.mark.usefixtures("either_core")

@@ -139,5 +139,9 @@ def test_a_stub_is_one_varint() -> None:
 def test_time40_counts_milliseconds_since_2025() -> None:
     assert time40.from_unix_ms(TIME_EPOCH_MS) == 0
     assert time40.to_unix_ms(time40.from_unix_ms(1_763_000_000_123)) == 1_763_000_000_123
-    with pytest.raises(LocalProtocolError):
-        time40.from_unix_ms(TIME_EPOCH_MS - 1)
+    assert time40.encode(TIME_EPOCH_MS + 258) == b"\0\0\0\1\2"
+
+
+def test_a_clock_that_is_wrong_reads_as_the_nearest_time() -> None:
+    assert time40.encode(0) == bytes(5)
+    assert time40.encode(TIME_EPOCH_MS + (1 << 40)) == b"\xff" * 5

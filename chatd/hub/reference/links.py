@@ -12,9 +12,9 @@ from chatd.wire.schema import (
     FLAG_ERROR_RETRYABLE,
     FLAG_SEND_NAK_RETRYABLE,
     RETRYABLE,
-    TIME_EPOCH_MS,
     Op,
 )
+from chatd.wire.time40 import from_unix_ms
 from chatd.wire.varint import encode as varint
 
 S_SEND, S_SKIP, S_CALL, S_POSITION, S_LOGIN, S_CLOSED, S_RPC, S_RECEIVED, S_READY = range(1, 10)
@@ -178,15 +178,10 @@ class Link:
 # -------------------------------------------------------------------- frames
 
 
-def time40(unix_ms: int) -> int:
-    """A clock before the protocol's epoch reads as its beginning."""
-    return max(0, unix_ms - TIME_EPOCH_MS)
-
-
 def frame_deliver(event: Any, flags: int = 0, frame_bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """event: (cid, seq, ts_ms, sender, kind, payload). A body over frame_bytes_max becomes a stub."""
     cid, seq, ts_ms, sender, kind, payload = event
-    fields = {"cid": cid, "seq": seq, "sender": sender, "time": time40(ts_ms), "kind": kind}
+    fields = {"cid": cid, "seq": seq, "sender": sender, "time": from_unix_ms(ts_ms), "kind": kind}
     head = len(varint(cid) + varint(seq) + varint(sender) + varint(kind)) + 5
     if head + len(payload) > frame_bytes_max:
         return encode(make(Op.DELIVER, flags=flags | FLAG_DELIVER_STUB, payload=varint(len(payload)), **fields))
@@ -198,7 +193,7 @@ def frame_history(event: Any, frame_bytes_max: int) -> bytes:
 
 
 def frame_ack(cseq: int, cid: int, seq: int, ts_ms: int, flags: int) -> bytes:
-    return encode(make(Op.SEND_ACK, flags=flags, cseq=cseq, cid=cid, seq=seq, time=time40(ts_ms)))
+    return encode(make(Op.SEND_ACK, flags=flags, cseq=cseq, cid=cid, seq=seq, time=from_unix_ms(ts_ms)))
 
 
 def frame_nak(cseq: int, cid: int, code: int, retry_after_ms: int) -> bytes:

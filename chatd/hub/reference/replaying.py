@@ -24,6 +24,9 @@ def replay(hub: State, pos: int, count: int, blob: bytes) -> tuple[list[Any], li
 def _apply(hub: State, pos: int) -> None:
     record = hub.tail[pos]
     one = journal.decode_batch(pos, 1, record)
+    owners = [row[0] for row in (one.events or one.idempotency) + one.members + one.positions]
+    if 0 in owners:  # No table has a place for it.
+        raise ValueError(f"journal record {pos} names a conversation or device 0")
     for event in one.events:
         _apply_event(hub, pos, event, message=bool(record[5] & journal.EVENT_MESSAGE))
     for device, cseq, _, _ in one.idempotency if not one.events else []:
