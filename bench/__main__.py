@@ -46,6 +46,7 @@ def main(
     shards: Annotated[int, typer.Option(min=1, max=64, help="Shard processes of chatd.")] = 1,
     heartbeat_ms: Annotated[int | None, typer.Option(min=10, help="idle: heartbeat interval.")] = None,
     rate: Annotated[float | None, typer.Option(min=1, help="durable: only at so many sends per second.")] = None,
+    stuck: Annotated[int | None, typer.Option(min=1, help="slow-reader: readers that do not read.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result there.")] = None,
     only_peers: Annotated[bool, typer.Option("--only-peers", help="Leave chatd out.")] = False,
 ) -> None:
@@ -66,6 +67,7 @@ def main(
         shards=shards,
         heartbeat_ms=heartbeat_ms,
         rate=rate,
+        stuck=stuck,
         with_chatd=not only_peers,
     )
     console = Console()

@@ -19,6 +19,16 @@ def backlog_of(data: Path) -> int:
     return 0
 
 
+def flatness(curve: list[tuple[float, int]]) -> float:
+    """Records per second by which the backlog grew over the second half of (s, records): least squares. A backlog that
+    breathes with the folder's portions is near 0; one that only grows is not."""
+    half = curve[len(curve) // 2 :] if len(curve) >= 4 else curve
+    middle_s = sum(at for at, _ in half) / len(half)
+    middle = sum(count for _, count in half) / len(half)
+    spread = sum((at - middle_s) ** 2 for at, _ in half)
+    return sum((at - middle_s) * (count - middle) for at, count in half) / spread if spread else 0.0
+
+
 def _number(path: Path, query: str) -> int:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:

@@ -12,6 +12,7 @@ from bench.machine import ROOT, Cores, on_cores
 
 BINARY = ROOT / "build" / "bench" / "loadgen"
 PERCENTILES = ("p50", "p99", "p999", "max")
+BROKEN = ("unanswered", "corrupt", "reordered", "skipped", "missing")
 
 
 class RunError(Exception):
@@ -26,13 +27,15 @@ class Order:
     work: str
     port: int
     plan: Path
-    processes: dict[str, int]  # label → pid of every process of the server
+    processes: dict[str, str]  # label → pid of every process of the server, as Server.processes says
     window: int = 1
     payload: int = 64
     seconds: float = 5
     warm_up: float = 1
     rate: float = 0
     heartbeat_ms: int = 0
+    stuck: int = 0
+    reread: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Measurement:
     process_cpu_us_per_op: dict[str, float]
     latency_us: dict[str, float] | None
     delivery_us: dict[str, float] | None
+    ack_us: dict[str, float] | None
     buckets: list[tuple[float, int]]
     bytes_per_connection: float
     process_bytes_per_connection: dict[str, float]
@@ -53,13 +57,16 @@ class Measurement:
     generator_cpu_share: float
     steal_share: float
     counts: dict[str, int] = field(repr=False)
-    backlog: int | None = None  # chatd, durable: records not folded yet when the load ended
+    series: list[tuple[float, float]] = field(default_factory=list, repr=False)  # ms since begin, operations per s
+    stuck_bytes: dict[str, float] | None = (
+        None  # process or `kernel` → growth while readers were stuck, per stuck reader
+    )
+    backlog: list[tuple[float, int]] = field(default_factory=list)  # chatd, durable: s, records not folded yet
 
     @property
     def faults(self) -> list[str]:
         """Why the figures must not be believed; empty when every message arrived once, whole and in order."""
-        broken = ["unanswered", "corrupt", "reordered", "skipped"]
-        return [f"{self.counts[name]} {name}" for name in broken if self.counts[name]]
+        return [f"{self.counts[name]} {name}" for name in BROKEN if self.counts[name]]
 
 
 def build() -> None:
@@ -85,9 +92,11 @@ def run(order: Order, cores: Cores, on_progress: Callable[[str, float], None]) -
         ("warm-up", order.warm_up),
         ("rate", order.rate),
         ("heartbeat-ms", order.heartbeat_ms),
-        ("watch", ",".join(map(str, order.processes.values()))),
+        ("stuck", order.stuck),
+        ("watch", ",".join(order.processes.values())),
     ):
         command += [f"--{name}", str(value)]
+    command += ["--reread"] if order.reread else []
     with tempfile.TemporaryFile("w+") as output, on_cores(cores.generator):
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True)
         with process:
@@ -122,15 +131,17 @@ def measure(raw: dict[str, Any], order: Order) -> Measurement:
     cpu = _difference(begin, end, order, "user_us", "system_us")
     memory = _difference(marks["start"], marks["settled"], order, "private_bytes")
     connections = raw["connections"]
+    timed = "delivery_us" if order.work == "group" else "latency_us"  # of what is counted as an operation
     machine_ticks = max(1, end["machine_ticks"] - begin["machine_ticks"])
     return Measurement(
         per_s=raw["operations"] / seconds,
         server_cpu_us_per_op=sum(cpu.values()) / operations,
         server_cpu_share=sum(cpu.values()) / 1e6 / seconds,
         process_cpu_us_per_op={label: us / operations for label, us in cpu.items()},
-        latency_us=_percentiles(raw["latency_us"]),
+        latency_us=_percentiles(raw[timed]),
         delivery_us=_percentiles(raw["delivery_us"]),
-        buckets=[(upper, count) for upper, count in (raw["latency_us"] or {"buckets": []})["buckets"]],
+        ack_us=_percentiles(raw["latency_us"]),
+        buckets=[(upper, count) for upper, count in (raw[timed] or {"buckets": []})["buckets"]],
         bytes_per_connection=sum(memory.values()) / connections,
         process_bytes_per_connection={label: size / connections for label, size in memory.items()},
         connect_ms=raw["connect_us"]["p50"] / 1000,
@@ -138,7 +149,28 @@ def measure(raw: dict[str, Any], order: Order) -> Measurement:
         generator_cpu_share=(end["generator_us"] - begin["generator_us"]) / 1e6 / seconds,
         steal_share=(end["stolen_ticks"] - begin["stolen_ticks"]) / machine_ticks,
         counts={name: value for name, value in raw.items() if isinstance(value, int)},
+        series=_rates(raw["series"]),
+        stuck_bytes=_stuck(marks, order),
     )
+
+
+def _rates(series: list[list[float]]) -> list[tuple[float, float]]:
+    """Operations per second between each sample and the one before."""
+    rates, before = [], [0.0, 0.0]
+    for at_ms, operations in series:
+        if at_ms > before[0]:
+            rates.append((at_ms, (operations - before[1]) / (at_ms - before[0]) * 1000))
+        before = [at_ms, operations]
+    return rates
+
+
+def _stuck(marks: dict[str, Any], order: Order) -> dict[str, float] | None:
+    if "stuck" not in marks or not order.stuck:
+        return None
+    begin, end = marks["begin"], marks["stuck"]
+    grown = _difference(begin, end, order, "private_bytes")
+    grown["kernel"] = end["kernel_bytes"] - begin["kernel_bytes"]
+    return {label: size / order.stuck for label, size in grown.items()}
 
 
 def _login(raw: dict[str, Any], marks: dict[str, Any], order: Order) -> dict[str, Any]:
@@ -157,7 +189,8 @@ def _login(raw: dict[str, Any], marks: dict[str, Any], order: Order) -> dict[str
 def _difference(before: dict[str, Any], after: dict[str, Any], order: Order, *names: str) -> dict[str, float]:
     old = {reading["pid"]: sum(reading[name] for name in names) for reading in before["processes"]}
     new = {reading["pid"]: sum(reading[name] for name in names) for reading in after["processes"]}
-    return {label: new[pid] - old[pid] for label, pid in order.processes.items()}
+    pids = {label: int(pid.rstrip("+")) for label, pid in order.processes.items()}
+    return {label: new[pid] - old[pid] for label, pid in pids.items()}
 
 
 def _percentiles(histogram: dict[str, Any] | None) -> dict[str, float] | None:

@@ -17,6 +17,7 @@ from bench.machine import Cores, describe
 from bench.rows import rows_of, rows_of_login
 from bench.scenarios import Options, Point, Scenario
 from bench.servers import SERVERS, Server
+from bench.shapes import pooled
 
 Progress = Callable[[str, str, str, float], None]  # server, point, stage, share done
 
@@ -38,9 +39,9 @@ class Run:
         with tempfile.TemporaryDirectory(prefix="bench-plan-") as directory, self._servers() as servers:
             for point in points:
                 self._measure_point(point, servers, Path(directory))
-        rows = [row for point in points if not point.login_only for row in rows_of(point, self._of(point))]
-        if self.scenario.work == "idle":
-            rows += [row for point in points for row in rows_of_login(point, self._of(point))]
+        rows = [
+            row for point in points for row in (rows_of_login if point.login_only else rows_of)(point, self._of(point))
+        ]
         settings = {
             "scenario": self.scenario.name,
             "cores": str(self.cores),
@@ -60,13 +61,14 @@ class Run:
         kinds = [SERVERS["chatd"]] if self.options.with_chatd else []
         for kind in SERVERS.values():
             named = kind.name in wanted or kind.peer in wanted
-            if named and self.scenario.work in kind.works and kind not in kinds:
+            if named and self.scenario.works & kind.works and kind not in kinds:
                 kinds.append(kind)
         return kinds
 
     def _new(self, kind: type[Server]) -> Server:
         server = kind(self.cores.server)
         server.shards = self.options.shards
+        server.lifted = not self.scenario.defaults
         return server
 
     @contextmanager
@@ -86,7 +88,8 @@ class Run:
     def _measure_point(self, point: Point, servers: list[Server], directory: Path) -> None:
         for _ in range(self.options.repeats):
             for server in servers:
-                if point.only and server.name not in point.only:
+                work = point.work if server.name == "chatd" else point.peer_work or point.work
+                if (point.only and server.name not in point.only) or work not in server.works:
                     continue
                 if self.scenario.fresh:
                     with self._new(type(server)).running() as fresh:
@@ -97,28 +100,38 @@ class Run:
     def _measure(self, point: Point, server: Server, directory: Path) -> None:
         path = directory / f"{server.name}.plan"
         self.on_progress(server.name, point.label, "seed", 0)
-        server.plan(point.shape, path, resume=point.resume)
+        shape, window = pooled(point.shape, point.window, server.pool)
+        server.plan(shape, path, point.credential)
+        ours = server.name == "chatd"
+        cores = Cores(shared=self.cores.shared and not point.own_core)
+        server.move_to(cores.server)
         order = Order(
             protocol=server.protocol,
-            work=point.work,
+            work=point.work if ours else point.peer_work or point.work,
             port=server.port,
             plan=path,
             processes=server.processes(),
-            window=point.window,
-            payload=self.options.payload,
+            window=window,
+            payload=point.payload or self.options.payload,
             seconds=point.seconds,
             warm_up=point.warm_up,
             rate=self._rate(point, server),
             heartbeat_ms=point.heartbeat_ms,
+            stuck=point.stuck,
+            reread=point.reread and ours,
         )
+        backlog: list[tuple[float, int]] = []
+
+        def follow(stage: str, done: float) -> None:
+            self.on_progress(server.name, point.label, stage, done)
+            if stage == "measure" and order.work == "durable" and (behind := server.backlog()) is not None:
+                backlog.append((round(done * point.seconds, 2), behind))
+
         try:
-            taken = generator.run(
-                order, self.cores, lambda stage, done: self.on_progress(server.name, point.label, stage, done)
-            )
+            taken = generator.run(order, cores, follow)
         except generator.RunError as error:
             raise generator.RunError(f"{server.name}, {point.label}: {error}\n{server.log_end()}") from None
-        if point.work == "durable":
-            taken = replace(taken, backlog=server.backlog())
+        taken = replace(taken, backlog=backlog)
         self.measured.setdefault((server.name, point.label), []).append(taken)
 
     def _rate(self, point: Point, server: Server) -> float:

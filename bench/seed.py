@@ -20,6 +20,8 @@ from chatd.wire.schema import Credential as CredentialCode
 from chatd.wire.schema import Method, Op
 
 TOKEN_LIFETIME_S = 800
+PASSWORD = b"correct horse"
+PASSWORDS_AT_ONCE = 16  # the hub hashes one at a time and lets 64 wait
 LOGINS_AT_ONCE = 64
 STEP_TIMEOUT_S = 60
 
@@ -46,6 +48,16 @@ class Session:
     async def ask(self, *frames: Frame) -> None:
         await self.stream.send_all(b"".join(encode(frame) for frame in frames))
 
+    async def call(self, method: Method, params: dict[int, object]) -> dict[int, Any]:
+        """REQUEST and its REPLY. SeedError when the server refuses."""
+        await self.ask(make(Op.REQUEST, id=1, method=int(method), params=msgpack.packb(params)))
+        reply = await self.next(Op.REPLY)
+        if reply["code"]:
+            raise SeedError(f"{method.name}: error {reply['code']} {reply['result']}")
+        result = reply["result"]
+        fields: dict[int, Any] = msgpack.unpackb(result, strict_map_key=False) if isinstance(result, bytes) else result
+        return fields
+
     async def next(self, *wanted: int) -> Frame:
         """The next frame with one of these ops; ERROR and BYE end the seeding."""
         while True:
@@ -67,25 +79,33 @@ class Seeder:
         self.key = read_secret(directory(data) / "jwt.key")
         self.users: dict[int, tuple[int, int]] = {}  # number → user, device
         self.tickets: dict[int, bytes] = {}
+        self.with_password: set[int] = set()
         self.conversations: dict[tuple[int, ...], int] = {}  # members by number → cid
 
-    def write_plan(self, shape: Shape, path: Path, *, resume: bool = False) -> None:
+    def write_plan(self, shape: Shape, path: Path, credential: str) -> None:
         """Make what the shape lacks, and write its plan. SeedError when the server refuses.
 
-        resume: connections log in with the resume tickets of their first login instead of tokens.
+        credential: token, password, or ticket: the resume tickets of the first logins.
         """
         try:
             trio.run(self._seed, shape)
+            if credential == "password":
+                trio.run(self._set_passwords, range(shape.connection_count))
         except* (SeedError, OSError, trio.TooSlowError) as errors:
             raise SeedError(str(first_of(errors))) from errors
-        credentials = [
-            Credential(proof=self.tickets[number])
-            if resume
-            else Credential(int(CredentialCode.JWT), self.users[number][1], "", self._token(number))
-            for number in range(shape.connection_count)
-        ]
+        credentials = [self._credential(number, credential) for number in range(shape.connection_count)]
         with path.open("w", encoding="ascii") as file:
             write_plan(file, shape, credentials, [self.conversations[members] for members in shape.members])
+
+    def _credential(self, number: int, kind: str) -> Credential:
+        device = self.users[number][1]
+        match kind:
+            case "ticket":
+                return Credential(proof=self.tickets[number])
+            case "password":
+                return Credential(int(CredentialCode.PASSWORD), device, f"bench-{number}", PASSWORD)
+            case _:
+                return Credential(int(CredentialCode.JWT), device, "", self._token(number))
 
     def _token(self, number: int) -> bytes:
         return issue(self.key, LOCAL_KEY_ID, LOCAL_ISSUER, f"bench-{number}", TOKEN_LIFETIME_S).encode()
@@ -99,9 +119,13 @@ class Seeder:
                 wanted.setdefault(members[0], []).append(members)
         await self._each(list(wanted), lambda number: self._open(number, wanted[number]))
 
-    async def _each(self, numbers: list[int], action: Any) -> None:
-        """action(number) for all of them, LOGINS_AT_ONCE at a time."""
-        limiter = trio.CapacityLimiter(LOGINS_AT_ONCE)
+    async def _set_passwords(self, numbers: range) -> None:
+        missing = [number for number in numbers if number not in self.with_password]
+        await self._each(missing, self._set_password, PASSWORDS_AT_ONCE)
+
+    async def _each(self, numbers: list[int], action: Any, at_once: int = LOGINS_AT_ONCE) -> None:
+        """action(number) for all of them, at_once at a time."""
+        limiter = trio.CapacityLimiter(at_once)
 
         async def one(number: int) -> None:
             async with limiter:
@@ -134,21 +158,19 @@ class Seeder:
         session = await self._login(number)
         await session.stream.aclose()
 
+    async def _set_password(self, number: int) -> None:
+        session = await self._login(number)
+        async with session.stream:
+            await session.call(Method.PASSWORD_SET, {2: PASSWORD.decode()})
+        self.with_password.add(number)
+
     async def _open(self, number: int, wanted: list[tuple[int, ...]]) -> None:
         session = await self._login(number)
         async with session.stream:
-            for request, members in enumerate(wanted, 1):
-                await session.ask(self._request(request, members))
-                reply = await session.next(Op.REPLY)
-                if reply["code"]:
-                    raise SeedError(f"conversation of {len(members)} users: error {reply['code']} {reply['result']}")
-                result = reply["result"]
-                fields = msgpack.unpackb(result, strict_map_key=False) if isinstance(result, bytes) else result
-                self.conversations[members] = fields[1]
-
-    def _request(self, request: int, members: tuple[int, ...]) -> Frame:
-        users = [self.users[number][0] for number in members[1:]]
-        method, params = Method.CONVERSATION_CREATE, dict[int, object]({1: 2, 2: "bench", 3: users})
-        if len(members) == 2:
-            method, params = Method.DIRECT_OPEN, {1: users[0]}
-        return make(Op.REQUEST, id=request, method=int(method), params=msgpack.packb(params))
+            for members in wanted:
+                users = [self.users[member][0] for member in members[1:]]
+                if len(members) == 2:
+                    made = await session.call(Method.DIRECT_OPEN, {1: users[0]})
+                else:
+                    made = await session.call(Method.CONVERSATION_CREATE, {1: 2, 2: "bench", 3: users})
+                self.conversations[members] = made[1]

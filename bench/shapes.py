@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TextIO
 
+POOLED_WINDOW_MAX = 256  # of the generator's schedule
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -85,6 +87,20 @@ def pairs(senders: int, conversations: int, *, online: bool) -> Shape:
         subscribe=channels if online else [() for _ in channels],
         members=members,
     )
+
+
+def pooled(shape: Shape, window: int, connections: int | None) -> tuple[Shape, int]:
+    """The same channels and the same number of unanswered messages, over fewer connections; the shape as it is when it
+    has no more than those."""
+    if connections is None or shape.connection_count <= connections:
+        return shape, window
+    publish: list[list[int]] = [[] for _ in range(connections)]
+    for number, channels in enumerate(shape.publish):
+        publish[number % connections] += channels
+    share = -(-shape.connection_count // connections)
+    own = [tuple(dict.fromkeys(channels)) for channels in publish]
+    pool = Shape(shape.name, publish=own, subscribe=[() for _ in own], members=shape.members)
+    return pool, min(window * share, POOLED_WINDOW_MAX)
 
 
 def idle(count: int) -> Shape:

@@ -117,18 +117,40 @@ def _notes(console: Console, rows: list[dict[str, Any]]) -> None:
             share = row["server_cpu_us_per_connection_second"]
             console.print(f"  {row['server']}: {share:.3f} µs of CPU per connection and second", highlight=False)
         if "backlog" in row:
-            records = ", ".join(f"{count:,}" for count in row["backlog"])
-            console.print(f"  {row['server']}, records not folded when the load ended: {records}", style="dim")
+            highest, last = max(count for _, count in row["backlog"]), row["backlog"][-1][1]
+            slopes = ", ".join(f"{slope:+,.0f}" for slope in row["backlog_flatness"])
+            console.print(
+                f"  {row['server']}, records not folded: {last:,} at the end, {highest:,} at most; "
+                f"growth per s over the second half, by repeat: {slopes}",
+                style="dim",
+                highlight=False,
+            )
+        if row.get("counts", {}).get("reread"):
+            read, kept = row["counts"]["reread"], row["counts"]["answered"]
+            console.print(f"  {row['server']}, read again from the store: {read:,} of {kept:,}", highlight=False)
+        if row.get("per_s_per_shard_core"):
+            console.print(f"  {row['server']}: {row['per_s_per_shard_core']:,.0f} deliveries/s per shard core")
+        if row.get("per_s_per_core"):
+            console.print(f"  {row['server']}: {row['per_s_per_core']:,.0f} per s and core", highlight=False)
+        if "bytes_per_stuck_reader" in row:
+            sizes = ", ".join(f"{label} {size / 1024:,.0f}" for label, size in row["stuck_bytes"].items())
+            counts = row["counts"]
+            fate = f"{row['lost']:,} deliveries lost" if "lost" in row else f"{counts['lagged']:,} pulled, none lost"
+            console.print(
+                f"  {row['server']}: {row['bytes_per_stuck_reader'] / 1024:,.0f} KiB per stuck reader ({sizes}); "
+                f"{counts['closed']} closed, {fate}",
+                highlight=False,
+            )
         if len(row["process_cpu_us_per_op"]) > 1:
             shares = ", ".join(f"{label} {us:.3f}" for label, us in row["process_cpu_us_per_op"].items())
             console.print(f"  {row['server']}, CPU µs/op by process: {shares}", style="dim", highlight=False)
         if "process_bytes_per_connection" in row and len(row["process_bytes_per_connection"]) > 1:
             sizes = ", ".join(f"{label} {size:,.0f}" for label, size in row["process_bytes_per_connection"].items())
             console.print(f"  {row['server']}, bytes per connection by process: {sizes}", style="dim", highlight=False)
-        if "delivery_us" in row:
-            found = row["delivery_us"]
-            times = ", ".join(f"{name} {us / 1000:.3f}" for name, us in found.items())
-            console.print(f"  {row['server']}, delivery ms: {times}", style="dim", highlight=False)
+        for key, name in (("delivery_us", "delivery"), ("ack_us", "acknowledgement")):
+            if found := row.get(key):
+                times = ", ".join(f"{share} {us / 1000:.3f}" for share, us in found.items())
+                console.print(f"  {row['server']}, {name} ms: {times}", style="dim", highlight=False)
         for doubt in row["doubts"]:
             console.print(f"  doubt, {row['server']}: {doubt}", style="yellow", highlight=False)
         for fault in row["faults"]:

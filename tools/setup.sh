@@ -70,6 +70,7 @@ step_services() {
     for program in nats-server redis-server mosquitto faketime strace; do
         command -v "$program" >/dev/null || missing+=("$program")
     done
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
     [ "${#missing[@]}" = 0 ] || install_debian "${missing[@]}" || say "tests that need these programs will be skipped"
 }
 

@@ -1,55 +1,10 @@
 /* The chatd protocol, as protocol/README.md specifies it: HELLO and AUTH or RESUME in one write, SUBSCRIBE, then EPHEMERAL
  * (relay) or SEND (durable). */
-#include "load.h"
+#include "chatd.h"
 
-#include "chatd_schema.h"
-
-#define HEADER_BYTES CHATD_FRAME_HEADER_BYTES
 #define TIME_BYTES 5
 #define ACK_EVERY_NS (CHATD_LIMIT_ACK_EVERY_MS * NS_PER_MS)
 #define ACK_INTERVAL_MIN_NS (CHATD_LIMIT_ACK_INTERVAL_MIN_MS * NS_PER_MS)
-
-struct reader {
-    struct connection *connection;
-    const uint8_t *at;
-    const uint8_t *end;
-    uint8_t op;
-    uint8_t flags;
-};
-
-static uint64_t take_varint(struct reader *reader) {
-    uint64_t value;
-    reader->at = read_varint(reader->at, reader->end, &value);
-    if (reader->at == NULL) {
-        die("connection %u: frame 0x%02x is too short", reader->connection->index, reader->op);
-    }
-    return value;
-}
-
-static const uint8_t *take(struct reader *reader, size_t size) {
-    const uint8_t *at = reader->at;
-    if ((size_t)(reader->end - at) < size) {
-        die("connection %u: frame 0x%02x is too short", reader->connection->index, reader->op);
-    }
-    reader->at += size;
-    return at;
-}
-
-static const uint8_t *take_bytes(struct reader *reader, size_t *size) {
-    *size = take_varint(reader);
-    return take(reader, *size);
-}
-
-static uint8_t *open_frame(uint8_t *frame, uint8_t op, uint8_t flags) {
-    frame[2] = op;
-    frame[3] = flags;
-    return frame + HEADER_BYTES;
-}
-
-static void queue_frame(struct connection *connection, uint8_t *frame, const uint8_t *end) {
-    write_u16(frame, (size_t)(end - frame - HEADER_BYTES));
-    connection_queue(connection, frame, (size_t)(end - frame));
-}
 
 static uint8_t *write_bytes(uint8_t *to, const void *bytes, size_t size) {
     to = write_varint(to, size);
@@ -129,7 +84,7 @@ static void subscribe_all(struct connection *connection) {
 
 /* EPHEMERAL has the same bytes before every payload: length, op, flags, cid, sender 0, kind. */
 static void prepare_head(struct connection *connection) {
-    if (connection->plan->publish.count == 0 || connection->load->work->stores) {
+    if (connection->plan->publish.count == 0 || connection->load->stores) {
         return;
     }
     uint8_t *to = open_frame(connection->head, CHATD_OP_EPHEMERAL, 0);
@@ -161,7 +116,7 @@ static void on_welcome(struct reader *reader) {
         load->heartbeat_ms = (uint32_t)(heartbeat_ms * 4 / 5);
     }
     prepare_head(connection);
-    if (load->work->subscribes) {
+    if (!load->stores) {
         subscribe_all(connection);
     }
     if (connection->awaiting == 0) {
@@ -209,7 +164,7 @@ static void on_ephemeral(struct reader *reader) {
     hand_over(reader, channel);
 }
 
-static void queue_ack(struct connection *connection) {
+void chatd_ack(struct connection *connection) {
     uint8_t frame[16];
     uint8_t *to = open_frame(frame, CHATD_OP_ACK, 0);
     to = write_varint(to, connection->delivered);
@@ -220,10 +175,11 @@ static void queue_ack(struct connection *connection) {
 
 static void on_deliver(struct reader *reader) {
     struct connection *connection = reader->connection;
-    if (reader->flags & (CHATD_FLAG_DELIVER_HISTORY | CHATD_FLAG_DELIVER_STUB)) {
+    bool history = reader->flags & CHATD_FLAG_DELIVER_HISTORY;
+    if (reader->flags & CHATD_FLAG_DELIVER_STUB || (history && connection->pull_count == 0)) {
         die("connection %u: a DELIVER with flags 0x%02x, and nobody asked", connection->index, reader->flags);
     }
-    struct channel *channel = subscribed_channel(reader, take_varint(reader));
+    uint64_t cid = take_varint(reader);
     take_varint(reader);             /* seq, sender, time, kind */
     take_varint(reader);
     take(reader, TIME_BYTES);
@@ -232,10 +188,15 @@ static void on_deliver(struct reader *reader) {
     connection->delivered++;
     if (connection->delivered - connection->delivered_acked >= CHATD_LIMIT_ACK_EVERY_FRAMES &&
         connection->load->now_ns - connection->delivered_acked_ns >= ACK_INTERVAL_MIN_NS) {
-        queue_ack(connection);
+        chatd_ack(connection);
     }
-    if (kind == CHATD_KIND_CUSTOM) {
-        hand_over(reader, channel);
+    if (kind != CHATD_KIND_CUSTOM) {
+        return;
+    }
+    if (history) {
+        connection->load->work->on_history(connection, cid, reader->at, (size_t)(reader->end - reader->at));
+    } else {
+        hand_over(reader, subscribed_channel(reader, cid));
     }
 }
 
@@ -247,11 +208,11 @@ static void on_send_answer(struct reader *reader) {
             (unsigned long long)cseq);
     }
     uint64_t ordinal = cseq - connection->cseq_stored - 1;
+    take_varint(reader);             /* cid */
     if (reader->op == CHATD_OP_SEND_ACK) {
-        connection->load->work->on_answer(connection, ordinal);
+        connection->load->work->on_answer(connection, ordinal, take_varint(reader));
         return;
     }
-    take_varint(reader);             /* cid */
     uint16_t code = read_u16(take(reader, 2));
     uint64_t retry_after_ms = take_varint(reader);
     if (!(reader->flags & CHATD_FLAG_SEND_NAK_RETRYABLE)) {
@@ -269,22 +230,27 @@ static void on_lag(struct reader *reader) {
         die("connection %u: LAG(0): the server cannot say what it did not push", connection->index);
     }
     connection->load->results.lagged += to_seq - from_seq + 1;
+    connection_pull(connection, (struct range){cid, from_seq, to_seq});
+}
+
+static void on_error(struct reader *reader) {
+    struct connection *connection = reader->connection;
+    unsigned code = read_u16(take(reader, 2));
+    unsigned op = *take(reader, 1);
+    take_varint(reader);             /* ref */
+    uint64_t retry_after_ms = take_varint(reader);
+    if (op == CHATD_OP_PULL && (reader->flags & CHATD_FLAG_ERROR_RETRYABLE) &&
+        chatd_on_pull_error(connection, retry_after_ms)) {
+        return;
+    }
+    size_t size;
+    const uint8_t *text = take_bytes(reader, &size);
+    die("connection %u: ERROR %u to frame 0x%02x: %.*s", connection->index, code, op, (int)size, (const char *)text);
 }
 
 static _Noreturn void on_end(struct reader *reader) {
-    unsigned code = read_u16(take(reader, 2));
-    if (reader->op == CHATD_OP_ERROR) {
-        unsigned op = *take(reader, 1);
-        take_varint(reader);         /* ref, retry_after_ms */
-        take_varint(reader);
-        size_t size;
-        const uint8_t *text = take_bytes(reader, &size);
-        die("connection %u: ERROR %u to frame 0x%02x: %.*s", reader->connection->index, code, op, (int)size,
-            (const char *)text);
-    }
     die("connection %u: the server says %s, reason %u", reader->connection->index,
-        reader->op == CHATD_OP_BYE ? "BYE" : "GOAWAY",
-        code);
+        reader->op == CHATD_OP_BYE ? "BYE" : "GOAWAY", (unsigned)read_u16(take(reader, 2)));
 }
 
 static void on_ping(struct reader *reader) {
@@ -308,12 +274,13 @@ static void on_frame(struct reader *reader) {
         case CHATD_OP_SUBSCRIBE: on_subscribed(reader); break;
         case CHATD_OP_PING: on_ping(reader); break;
         case CHATD_OP_LAG: on_lag(reader); break;
+        case CHATD_OP_PULL_END: chatd_on_pull_end(reader); break;
+        case CHATD_OP_ERROR: on_error(reader); break;
         case CHATD_OP_PONG:
         case CHATD_OP_RECEIPT:
         case CHATD_OP_NOTICE: break;
         case CHATD_OP_BYE:
-        case CHATD_OP_GOAWAY:
-        case CHATD_OP_ERROR: on_end(reader);
+        case CHATD_OP_GOAWAY: on_end(reader);
         default: die("connection %u: unexpected frame 0x%02x", reader->connection->index, reader->op);
     }
 }
@@ -355,16 +322,19 @@ static void heartbeat(struct connection *connection) {
     connection_queue(connection, FRAME, sizeof FRAME);
 }
 
-/* DELIVERs that no later one has acknowledged. */
+/* DELIVERs that no later one has acknowledged, and PULLs that wait. */
 static void tick(struct connection *connection) {
     if (connection->delivered != connection->delivered_acked &&
         connection->load->now_ns - connection->delivered_acked_ns >= ACK_EVERY_NS) {
-        queue_ack(connection);
+        chatd_ack(connection);
     }
+    chatd_pull_tick(connection);
 }
 
 const struct adapter ADAPTER_CHATD = {
     .name = "chatd",
+    .stores = true,
+    .delivers_stored = true,
     .greet = greet,
     .consume = consume,
     .begin = begin,

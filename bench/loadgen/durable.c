@@ -1,4 +1,4 @@
-/* Durable: messages that the server answers when they are stored.
+/* Durable: messages that the server answers when they are stored. Group: the same, counted where they are delivered.
  *
  * Closed loop: every publisher keeps `window` messages unanswered. Open loop (--rate): message k is due at start + k / rate
  * whatever the server does, on publisher k modulo their number; its latency counts from when it was due, so a server that
@@ -6,9 +6,9 @@
  * unanswered; what waits for it stands in the schedule, bounded by SCHEDULE_MAX.
  *
  * A message that is refused for now is sent again with the same bytes and, at chatd, the same cseq; new ones wait meanwhile,
- * because the server would refuse them as out of order. */
+ * because the server would refuse them as out of order. A server that does not answer (group, at peers) gets each message
+ * once, on schedule. */
 #include "load.h"
-#include "payload.h"
 
 #include <stdlib.h>
 
@@ -65,6 +65,7 @@ static void prepare(struct load *load) {
     if (durable.count == 0) {
         die("durable: nobody publishes");
     }
+    stuck_prepare(load);
 }
 
 static void start(struct load *load) {
@@ -100,9 +101,13 @@ static uint8_t *write_slot(struct connection *connection, uint8_t *to, uint64_t 
     size_t size = load->options.payload_bytes;
     to = load->adapter->begin(connection, to, &connection->plan->publish.at[slot->channel], ordinal);
     payload_write(to, size, &stamp);
-    slot->state = SENT;
-    publisher->outstanding++;
-    durable.outstanding++;
+    if (load->stores) {
+        slot->state = SENT;
+        publisher->outstanding++;
+        durable.outstanding++;
+    } else {
+        publisher->answered++;
+    }
     return load->adapter->finish(to + size);
 }
 
@@ -163,14 +168,18 @@ static struct slot *settle(struct connection *connection, uint64_t ordinal) {
     return slot_of(publisher, ordinal);
 }
 
-static void on_answer(struct connection *connection, uint64_t ordinal) {
+static void on_answer(struct connection *connection, uint64_t ordinal, uint64_t seq) {
     struct load *load = connection->load;
     struct publisher *publisher = connection->work;
     struct slot *slot = settle(connection, ordinal);
+    struct channel *channel = &connection->plan->publish.at[slot->channel];
     slot->state = ANSWERED;
+    if (channel->seq == 0 || seq < channel->seq) {
+        channel->seq = seq;
+    }
     load->results.answered++;
     if (load->measuring) {
-        load->results.operations++;
+        load->results.operations += load->work == &WORK_DURABLE;
         histogram_add(&load->results.latency, load->now_ns - slot->due_ns);
     }
     while (publisher->answered < publisher->sent && slot_of(publisher, publisher->answered)->state == ANSWERED) {
@@ -199,6 +208,10 @@ static void on_payload(struct connection *connection, struct channel *channel, c
         results->corrupt++;
         return;
     }
+    if (connection->seen != NULL) {
+        stuck_on_payload(connection, &stamp);
+        return;
+    }
     if (stamp.counter < channel->counter) {
         results->reordered++;
         return;
@@ -207,7 +220,27 @@ static void on_payload(struct connection *connection, struct channel *channel, c
     channel->counter = stamp.counter + 1;
     results->delivered++;
     if (load->measuring) {
+        results->operations += load->work == &WORK_GROUP;
         histogram_add(&results->delivery, load->now_ns - stamp.sent_ns);
+    }
+}
+
+/* What LAG named. A push behind the gap may have come first and counted the gap as skipped. */
+static void on_history(struct connection *connection, uint64_t cid, const uint8_t *payload, size_t size) {
+    struct load *load = connection->load;
+    if (load->rereading) {
+        reread_on_history(load, cid, payload, size);
+        return;
+    }
+    struct channel *channel = channel_find(&connection->plan->subscribe, cid);
+    struct stamp stamp;
+    if (channel == NULL || !payload_read(payload, size, load->options.payload_bytes, &stamp)) {
+        load->results.corrupt++;
+    } else if (stamp.connection != connection->index && stamp.counter < channel->counter && connection->seen == NULL) {
+        load->results.skipped--;
+        load->results.delivered++;
+    } else if (stamp.connection != connection->index) {
+        on_payload(connection, channel, payload, size);
     }
 }
 
@@ -240,19 +273,13 @@ static uint64_t tick(struct load *load) {
 
 static uint64_t unanswered(struct load *load) {
     uint64_t undelivered = load->results.expected - load->results.delivered;
-    uint64_t lagged = load->results.lagged < undelivered ? load->results.lagged : undelivered;
-    return durable.waiting + durable.outstanding + durable.refused + undelivered - lagged;
+    return durable.waiting + durable.outstanding + durable.refused + undelivered;
 }
 
-const struct work WORK_DURABLE = {
-    .name = "durable",
-    .stores = true,
-    .prepare = prepare,
-    .start = start,
-    .fill = fill,
-    .on_payload = on_payload,
-    .on_answer = on_answer,
-    .on_refusal = on_refusal,
-    .tick = tick,
-    .unanswered = unanswered,
-};
+#define FUNCTIONS                                                                                                      \
+    .stores = true, .prepare = prepare, .start = start, .fill = fill, .on_payload = on_payload, .on_answer = on_answer, \
+    .on_refusal = on_refusal, .tick = tick, .unanswered = unanswered, .on_history = on_history,                        \
+    .measure_begins = stuck_begin, .measure_ends = stuck_end, .reread = reread_start, .missing = reread_missing
+
+const struct work WORK_DURABLE = {.name = "durable", FUNCTIONS};
+const struct work WORK_GROUP = {.name = "group", .must_deliver = true, FUNCTIONS};

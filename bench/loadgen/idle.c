@@ -31,7 +31,6 @@ static uint64_t unanswered(struct load *load) {
 
 const struct work WORK_IDLE = {
     .name = "idle",
-    .subscribes = true,
     .prepare = prepare,
     .start = start,
     .fill = fill,

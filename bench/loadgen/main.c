@@ -1,8 +1,9 @@
 /* The load generator. What it is: load.h. How it is driven: bench/README.md. */
 #include "load.h"
 
-static const struct adapter *const ADAPTERS[] = {&ADAPTER_CHATD, &ADAPTER_NATS, &ADAPTER_REDIS};
-static const struct work *const WORKS[] = {&WORK_RELAY, &WORK_DURABLE, &WORK_IDLE};
+static const struct adapter *const ADAPTERS[] = {&ADAPTER_CHATD, &ADAPTER_NATS, &ADAPTER_REDIS, &ADAPTER_MQTT,
+                                                &ADAPTER_POSTGRES};
+static const struct work *const WORKS[] = {&WORK_RELAY, &WORK_DURABLE, &WORK_GROUP, &WORK_IDLE};
 
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
@@ -32,8 +33,12 @@ int main(int count, char **arguments) {
     load.plan = plan_load(load.options.plan);
     load.count = load.plan.count;
     load.heartbeat_ms = load.options.heartbeat_ms;
-    if (load.adapter == &ADAPTER_NATS && load.work->stores) {
-        die("core NATS stores nothing");
+    load.stores = load.work->stores && (!load.work->must_deliver || load.adapter->delivers_stored);
+    if (load.stores && !load.adapter->stores) {
+        die("%s stores nothing", load.adapter->name);
+    }
+    if (load.work->stores && !load.stores && load.options.rate_per_s == 0) {
+        die("%s does not answer: it needs --rate, or the work relay", load.adapter->name);
     }
     network_open(&load);
     load_run(&load);

@@ -119,6 +119,16 @@ void connection_ready(struct connection *connection) {
     histogram_add(&load->results.connect, connection->ready_ns - connection->connect_ns);
 }
 
+void connection_stick(struct connection *connection) {
+    if (!connection->gone) {
+        watch(connection, EPOLL_CTL_DEL, 0);
+    }
+}
+
+void connection_unstick(struct connection *connection) {
+    watch(connection, EPOLL_CTL_ADD, EPOLLIN);
+}
+
 static void on_connected(struct connection *connection) {
     int error = 0;
     socklen_t size = sizeof error;
@@ -138,6 +148,12 @@ static void on_readable(struct connection *connection) {
     memcpy(window, partial->bytes ? partial->bytes : window, partial->size);
     ssize_t received = recv(connection->fd, window + partial->size, READ_BYTES, 0);
     if (received < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (received <= 0 && connection->seen != NULL && !load->stores) {
+        connection_stick(connection);
+        connection->gone = true;
+        load->results.closed++;
         return;
     }
     if (received <= 0) {
@@ -167,7 +183,7 @@ static void block(struct connection *connection, const uint8_t *bytes, size_t si
 static void flush(struct connection *connection) {
     struct load *load = connection->load;
     connection->dirty = false;
-    if (connection->blocked) {
+    if (connection->blocked || connection->gone) {
         return;
     }
     for (;;) {
@@ -180,7 +196,11 @@ static void flush(struct connection *connection) {
         to += backlog->size;
         backlog->size = 0;
         if (connection->phase == READY && load->started) {
-            to = load->work->fill(connection, to, load->scratch_out + SCRATCH_BYTES);
+            uint8_t *from = to;
+            to = load->work->fill(connection, to, load->scratch_out + SCRATCH_BYTES - HEAD_BYTES_MAX);
+            if (to > from && load->adapter->seal != NULL) {
+                to = load->adapter->seal(to);
+            }
         }
         size_t size = (size_t)(to - load->scratch_out);
         if (size == 0) {

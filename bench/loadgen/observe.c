@@ -1,4 +1,5 @@
 #include "observe.h"
+#include "kernel.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
@@ -25,8 +26,8 @@ static void read_cpu(int pid, struct process_reading *reading) {
         die("%s is not as expected", path);
     }
     uint64_t tick_us = 1000000u / (uint64_t)sysconf(_SC_CLK_TCK);
-    reading->user_us = user_ticks * tick_us;
-    reading->system_us = system_ticks * tick_us;
+    reading->user_us += user_ticks * tick_us;
+    reading->system_us += system_ticks * tick_us;
 }
 
 static void read_memory(int pid, struct process_reading *reading) {
@@ -37,7 +38,6 @@ static void read_memory(int pid, struct process_reading *reading) {
     if (file == NULL) {
         die("%s cannot be read", path);
     }
-    reading->private_bytes = 0;
     while (fgets(line, sizeof line, file) != NULL) {
         unsigned long long kibibytes;
         if (sscanf(line, "Private_Clean: %llu kB", &kibibytes) == 1 ||
@@ -46,6 +46,27 @@ static void read_memory(int pid, struct process_reading *reading) {
         }
     }
     fclose(file);
+}
+
+static void read_process(int pid, struct process_reading *reading, bool memory) {
+    read_cpu(pid, reading);
+    if (memory) {
+        read_memory(pid, reading);
+    }
+}
+
+/* PostgreSQL has a process per connection. Who ends between two marks is missing in the second: hold connections open. */
+static void read_children(int pid, struct process_reading *reading, bool memory) {
+    char path[64];
+    int child;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
+    FILE *file = fopen(path, "r");
+    while (file != NULL && fscanf(file, "%d", &child) == 1) {
+        read_process(child, reading, memory);
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
 }
 
 static void read_machine(struct mark *mark) {
@@ -75,9 +96,25 @@ void observe(struct marks *marks, const char *name, const struct options *option
     mark->generator_us = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
     read_machine(mark);
     for (uint32_t process = 0; process < options->watched_count; process++) {
-        read_cpu(options->watched[process], &mark->processes[process]);
-        if (memory) {
-            read_memory(options->watched[process], &mark->processes[process]);
+        const struct watched *watched = &options->watched[process];
+        read_process(watched->pid, &mark->processes[process], memory);
+        if (watched->children) {
+            read_children(watched->pid, &mark->processes[process], memory);
         }
+    }
+    if (memory) {
+        mark->kernel_bytes = kernel_socket_bytes(options->port);
+    }
+}
+
+struct series series_of(uint64_t begin_ns, double seconds) {
+    uint64_t every_ns = (uint64_t)(seconds * (double)NS_PER_S / (SERIES_MAX - 6));
+    return (struct series){.begin_ns = begin_ns, .every_ns = every_ns > 100 * NS_PER_MS ? every_ns : 100 * NS_PER_MS};
+}
+
+void series_add(struct series *series, uint64_t now, uint64_t operations) {
+    if (series->count < SERIES_MAX && now >= series->begin_ns + (series->count + 1) * series->every_ns) {
+        series->at_ns[series->count] = now;
+        series->operations[series->count++] = operations;
     }
 }

@@ -6,24 +6,26 @@
 #include <stdlib.h>
 
 static const char USAGE[] =
-    "loadgen --protocol chatd|nats|redis --work relay|durable|idle --port N --plan FILE [options]\n"
+    "loadgen --protocol chatd|nats|redis|mqtt|postgres --work relay|durable|group|idle --port N --plan FILE [options]\n"
     "  --host ADDRESS         IPv4 address of the server (127.0.0.1)\n"
     "  --window N             unanswered messages per connection (1)\n"
     "  --payload BYTES        size of every payload, 32..32000 (64)\n"
     "  --warm-up S            seconds of load before measuring (1)\n"
     "  --seconds S            seconds measured (5)\n"
-    "  --rate N               durable: messages per second in all, sent on schedule (0: as fast as the windows allow)\n"
+    "  --rate N               durable, group: messages per second in all, sent on schedule (0: as fast as the windows allow)\n"
     "  --heartbeat-ms N       heartbeat interval (0: the server's)\n"
     "  --connecting N         connections being opened at one time (64)\n"
     "  --ports-per-address N  connections from one source address (20000)\n"
     "  --generator N          number of this generator, 1..255 (1)\n"
-    "  --watch PID,PID        processes of the server\n"
+    "  --stuck N              group: the last N readers do not read while it is measured (0)\n"
+    "  --reread               durable: read every acknowledged message again from the store\n"
+    "  --watch PID,PID+       processes of the server; with + and their children\n"
     "  --progress             one line per 250 ms on stderr\n"
     "One JSON object on stdout; exit status 1 and a reason on stderr when the run cannot be trusted.\n";
 
 enum option_code {
     HOST = 256, PORT, PROTOCOL, WORK, PLAN, WINDOW, PAYLOAD, WARM_UP, SECONDS, RATE, HEARTBEAT, CONNECTING, PORTS, GENERATOR,
-    WATCH, PROGRESS, HELP
+    STUCK, REREAD, WATCH, PROGRESS, HELP
 };
 
 static const struct option OPTIONS[] = {
@@ -41,6 +43,8 @@ static const struct option OPTIONS[] = {
     {"connecting", required_argument, NULL, CONNECTING},
     {"ports-per-address", required_argument, NULL, PORTS},
     {"generator", required_argument, NULL, GENERATOR},
+    {"stuck", required_argument, NULL, STUCK},
+    {"reread", no_argument, NULL, REREAD},
     {"watch", required_argument, NULL, WATCH},
     {"progress", no_argument, NULL, PROGRESS},
     {"help", no_argument, NULL, HELP},
@@ -70,7 +74,13 @@ static void watch(struct options *options, char *list) {
         if (options->watched_count == WATCHED_MAX) {
             die("more than %d processes to watch", WATCHED_MAX);
         }
-        options->watched[options->watched_count++] = (int)whole(item, 1, INT32_MAX);
+        size_t size = strlen(item);
+        bool children = size > 0 && item[size - 1] == '+';
+        if (children) {
+            item[size - 1] = '\0';
+        }
+        options->watched[options->watched_count++] =
+            (struct watched){.pid = (int)whole(item, 1, INT32_MAX), .children = children};
     }
 }
 
@@ -90,6 +100,8 @@ static void apply(struct options *options, int code) {
         case CONNECTING: options->connecting_max = whole(optarg, 1, 4096); break;
         case PORTS: options->ports_per_address = whole(optarg, 1, 28000); break;
         case GENERATOR: options->generator = whole(optarg, 1, 255); break;
+        case STUCK: options->stuck = whole(optarg, 0, 10000); break;
+        case REREAD: options->reread = true; break;
         case WATCH: watch(options, optarg); break;
         case PROGRESS: options->progress = true; break;
         case HELP: fputs(USAGE, stdout); exit(0);

@@ -6,6 +6,12 @@
 
 #define WATCHED_MAX 64
 
+/* A process of the server. */
+struct watched {
+    int pid;
+    bool children; /* its children belong to it: they come and go with connections */
+};
+
 struct options {
     const char *host;
     uint16_t port;
@@ -21,8 +27,10 @@ struct options {
     uint32_t heartbeat_ms;    /* 0: what the server asks for; peers that ask for nothing get none */
     uint32_t connecting_max;  /* connections between connect() and ready at one time */
     uint32_t ports_per_address;
+    uint32_t stuck;           /* group: so many readers, the last ones of the plan, do not read while it is measured */
+    bool reread;              /* durable: read everything again from the store */
     bool progress;
-    int watched[WATCHED_MAX]; /* processes of the server, for their CPU time and memory */
+    struct watched watched[WATCHED_MAX]; /* for their CPU time and memory */
     uint32_t watched_count;
 };
 

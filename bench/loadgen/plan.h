@@ -15,6 +15,8 @@ struct channel {
     uint64_t id;
     uint64_t counter; /* of the next message: to send, or expected */
     uint32_t fan;     /* publish: how many other connections subscribe to it */
+    uint64_t seq;     /* publish: where its first message of this run stands, 0 before it is known */
+    uint64_t reread;  /* publish: counter of the next message that has to come from the store */
 };
 
 struct channels {

@@ -15,7 +15,7 @@ static void prepare_head(struct connection *connection, uint64_t id) {
     char key[32];
     int key_size = snprintf(key, sizeof key, "c.%llu", (unsigned long long)id);
     uint32_t payload_bytes = connection->load->options.payload_bytes;
-    const char *format = connection->load->work->stores
+    const char *format = connection->load->stores
                              ? "*5\r\n$4\r\nXADD\r\n$%d\r\n%s\r\n$1\r\n*\r\n$1\r\np\r\n$%u\r\n"
                              : "*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%s\r\n$%u\r\n";
     int size = snprintf((char *)connection->head, sizeof connection->head, format, key_size, key, payload_bytes);
@@ -25,7 +25,7 @@ static void prepare_head(struct connection *connection, uint64_t id) {
 static void greet(struct connection *connection) {
     const struct channels *subscribe = &connection->plan->subscribe;
     queue_text(connection, "*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n");
-    for (uint32_t place = 0; connection->load->work->subscribes && place < subscribe->count; place++) {
+    for (uint32_t place = 0; !connection->load->stores && place < subscribe->count; place++) {
         char line[96];
         char key[32];
         int key_size = snprintf(key, sizeof key, "c.%llu", (unsigned long long)subscribe->at[place].id);
@@ -166,7 +166,7 @@ static const uint8_t *consume(struct connection *connection, const uint8_t *from
                 on_awaited(connection);
                 break;
             case '$':
-                connection->load->work->on_answer(connection, connection->answered++);
+                connection->load->work->on_answer(connection, connection->answered++, 0);
                 break;
             default:
                 break;
@@ -182,6 +182,7 @@ static void heartbeat(struct connection *connection) {
 
 const struct adapter ADAPTER_REDIS = {
     .name = "redis",
+    .stores = true,
     .greet = greet,
     .consume = consume,
     .begin = begin,

@@ -4,7 +4,6 @@
  * publishers and subscribers live in one process, a delivery is the only acknowledgement needed, and all servers do nothing
  * but relay. Ring (connection i to i + 1), fan-out (one to all) and ping (one to one) differ in the plan only. */
 #include "load.h"
-#include "payload.h"
 
 #include <stdlib.h>
 
@@ -112,7 +111,6 @@ static uint64_t unanswered(struct load *load) {
 
 const struct work WORK_RELAY = {
     .name = "relay",
-    .subscribes = true,
     .prepare = prepare,
     .start = start,
     .fill = fill,

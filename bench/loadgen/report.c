@@ -33,13 +33,15 @@ static void print_histogram(const char *name, const struct histogram *histogram)
 }
 
 static void print_mark(const struct mark *mark, const struct options *options) {
-    printf("{\"name\":\"%s\",\"at_ns\":%llu,\"generator_us\":%llu,\"machine_ticks\":%llu,\"stolen_ticks\":%llu,\"processes\":[",
+    printf("{\"name\":\"%s\",\"at_ns\":%llu,\"generator_us\":%llu,\"machine_ticks\":%llu,\"stolen_ticks\":%llu,"
+           "\"kernel_bytes\":%llu,\"processes\":[",
            mark->name, (unsigned long long)mark->at_ns, (unsigned long long)mark->generator_us,
-           (unsigned long long)mark->machine_ticks, (unsigned long long)mark->stolen_ticks);
+           (unsigned long long)mark->machine_ticks, (unsigned long long)mark->stolen_ticks,
+           (unsigned long long)mark->kernel_bytes);
     for (uint32_t process = 0; process < options->watched_count; process++) {
         const struct process_reading *reading = &mark->processes[process];
         printf("%s{\"pid\":%d,\"user_us\":%llu,\"system_us\":%llu,\"private_bytes\":%llu}", process ? "," : "",
-               options->watched[process], (unsigned long long)reading->user_us, (unsigned long long)reading->system_us,
+               options->watched[process].pid, (unsigned long long)reading->user_us, (unsigned long long)reading->system_us,
                (unsigned long long)reading->private_bytes);
     }
     printf("]}");
@@ -47,6 +49,16 @@ static void print_mark(const struct mark *mark, const struct options *options) {
 
 static void print_count(const char *name, uint64_t count) {
     printf(",\"%s\":%llu", name, (unsigned long long)count);
+}
+
+/* [ms since measuring began, operations until then] */
+static void print_series(const struct series *series) {
+    printf(",\"series\":[");
+    for (uint32_t place = 0; place < series->count; place++) {
+        printf("%s[%.1f,%llu]", place ? "," : "", microseconds(series->at_ns[place] - series->begin_ns) / 1000,
+               (unsigned long long)series->operations[place]);
+    }
+    printf("]");
 }
 
 void report_print(const struct load *load) {
@@ -64,12 +76,16 @@ void report_print(const struct load *load) {
     print_count("reordered", results->reordered);
     print_count("skipped", results->skipped);
     print_count("lagged", results->lagged);
+    print_count("reread", results->reread);
+    print_count("missing", results->missing);
+    print_count("closed", results->closed);
     print_count("overrun", results->overrun);
     print_count("heartbeats", results->heartbeats);
     print_count("heartbeat_ms", load->heartbeat_ms);
     print_histogram("connect_us", &results->connect);
     print_histogram("latency_us", &results->latency);
     print_histogram("delivery_us", &results->delivery);
+    print_series(&load->series);
     printf(",\"marks\":[");
     for (uint32_t place = 0; place < load->marks.count; place++) {
         printf("%s", place ? "," : "");

@@ -22,7 +22,7 @@ struct clockwork {
 };
 
 static uint64_t progress_of(const struct results *results) {
-    return results->delivered + results->answered + results->refused;
+    return results->delivered + results->answered + results->refused + results->reread;
 }
 
 /* Heartbeats of all connections, spread evenly over the interval. */
@@ -47,6 +47,9 @@ static void tick(struct load *load, struct clockwork *clockwork) {
         return;
     }
     clockwork->next_tick_ns = load->now_ns + TICK_NS;
+    if (load->measuring) {
+        series_add(&load->series, load->now_ns, load->results.operations);
+    }
     if (load->adapter->tick != NULL) {
         for (uint32_t index = 0; index < load->ready; index++) {
             load->adapter->tick(&load->connections[index]);
@@ -107,9 +110,37 @@ static void run_for(struct load *load, struct clockwork *clockwork, const char *
 
 static void run_drain(struct load *load, struct clockwork *clockwork) {
     clockwork->progress_ns = load->now_ns;
-    while (load->work->unanswered(load) > 0 && !stalled(load, clockwork)) {
+    while ((load->work->unanswered(load) > 0 || load->pulls_open > 0) && !stalled(load, clockwork)) {
         turn(load, clockwork, load->now_ns + TICK_NS);
         show(load, clockwork, "drain", 0);
+    }
+}
+
+/* What was acknowledged must be there. */
+static void run_reread(struct load *load, struct clockwork *clockwork) {
+    clockwork->progress_ns = load->now_ns;
+    load->rereading = true;
+    load->work->reread(load);
+    while (load->pulls_open > 0 && !stalled(load, clockwork)) {
+        turn(load, clockwork, load->now_ns + TICK_NS);
+        show(load, clockwork, "reread", (double)load->results.reread / (double)(load->results.answered + 1));
+    }
+    load->results.missing = load->work->missing(load);
+}
+
+static void measure(struct load *load, struct clockwork *clockwork) {
+    observe(&load->marks, "begin", &load->options, load->options.stuck > 0);
+    if (load->work->measure_begins != NULL) {
+        load->work->measure_begins(load);
+    }
+    load->measuring = true;
+    load->series = series_of(now_ns(), load->options.seconds);
+    run_for(load, clockwork, "measure", (uint64_t)(load->options.seconds * (double)NS_PER_S));
+    load->measuring = false;
+    observe(&load->marks, "end", &load->options, false);
+    load->sending = false;
+    if (load->work->measure_ends != NULL) {
+        load->work->measure_ends(load);
     }
 }
 
@@ -126,12 +157,10 @@ void load_run(struct load *load) {
     load->sending = true;
     load->work->start(load);
     run_for(load, &clockwork, "warm-up", (uint64_t)(load->options.warm_up_s * (double)NS_PER_S));
-    observe(&load->marks, "begin", &load->options, false);
-    load->measuring = true;
-    run_for(load, &clockwork, "measure", (uint64_t)(load->options.seconds * (double)NS_PER_S));
-    load->measuring = false;
-    observe(&load->marks, "end", &load->options, false);
-    load->sending = false;
+    measure(load, &clockwork);
     run_drain(load, &clockwork);
     observe(&load->marks, "drained", &load->options, true);
+    if (load->options.reread && load->work->reread != NULL) {
+        run_reread(load, &clockwork);
+    }
 }

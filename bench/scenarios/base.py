@@ -20,6 +20,7 @@ class Options:
     shards: int = 1
     heartbeat_ms: int | None = None
     rate: float | None = None
+    stuck: int | None = None
     with_chatd: bool = True
 
 
@@ -27,7 +28,9 @@ class Options:
 class Point:
     """One row per server: a shape of traffic with its parameters.
 
-    resume: log in with resume tickets instead of tokens. login_only: what is measured ends when all are connected.
+    credential: what connections log in with: token, ticket, password. login_only: what is measured ends when all are
+    connected. peer_work: what peers do instead of `work`. stuck: so many readers do not read. reread: read all again.
+    payload: bytes, instead of the run's. own_core: see machine.Cores, where the scenario shares them.
     rate: send so many per second, whatever the server does; 0: as fast as the windows allow.
     rate_share: send at this share of the rate that the same server reached at the point named `of`.
     goal: what measures.md asks of chatd here, for the table.
@@ -40,7 +43,12 @@ class Point:
     seconds: float = 5
     warm_up: float = 1
     heartbeat_ms: int = 0
-    resume: bool = False
+    peer_work: str = ""
+    credential: str = "token"
+    stuck: int = 0
+    reread: bool = False
+    payload: int = 0
+    own_core: bool = False
     login_only: bool = False
     of: str = ""
     rate: float = 0
@@ -54,13 +62,14 @@ class Scenario:
     """One `python -m bench NAME`.
 
     points: from the options. fresh: a new server for every measurement, because memory once taken hides what comes.
-    shared_cores: see machine.Cores.
+    shared_cores: see machine.Cores. defaults: peers keep their own limits on what waits for a client.
     """
 
     name: str
     title: str
-    work: str
     peers: tuple[str, ...]
     points: Callable[[Options], list[Point]]
+    works: frozenset[str]  # a peer takes part when it knows one of these
     fresh: bool = False
     shared_cores: bool = False
+    defaults: bool = False

@@ -1,4 +1,5 @@
-"""durable: sends that are acknowledged when they are on disk, chatd beside Redis Streams with `appendfsync always`.
+"""durable: sends that are acknowledged when they are on disk, chatd beside Redis Streams with `appendfsync always` and
+PostgreSQL with pipelined INSERTs. Every acknowledged event is read again afterwards.
 
 What a chatd acknowledgement includes and XADD does not: membership, idempotency, one sequence per conversation, and the
 way to every member's devices.
@@ -20,16 +21,16 @@ def points(options: Options) -> list[Point]:
     online = pairs(devices, int(devices * CONVERSATIONS_PER_DEVICE), online=True)
     if options.rate:
         return [_paced(shape, options.rate, options) for shape in (hot, online)]
-    full = _point(hot, window, "≥ 100,000 per s", options)
-    both = _point(online, window, "", options)
-    chosen = [full, _half(full, "p99 ≤ 5 ms", options), both, _half(both, "delivery p99 ≤ 5 ms", options)]
+    full = full_point(hot, window, "≥ 100,000 per s", options)
+    both = full_point(online, window, "", options)
+    chosen = [full, half_of(full, "p99 ≤ 5 ms", options), both, half_of(both, "delivery p99 ≤ 5 ms", options)]
     if options.connections is None and options.window is None:
         small = pairs(few, int(few * CONVERSATIONS_PER_DEVICE), online=False)
-        chosen += [_point(small, 1, "", options), _point(small, 16, "", options)]
+        chosen += [full_point(small, 1, "", options), full_point(small, 16, "", options)]
     return chosen
 
 
-def _point(shape: Shape, window: int, goal: str, options: Options) -> Point:
+def full_point(shape: Shape, window: int, goal: str, options: Options) -> Point:
     # A peer has no recipients: it is measured where chatd's stay offline.
     return Point(
         label=f"durable, {shape.name}, {window} in flight",
@@ -39,16 +40,17 @@ def _point(shape: Shape, window: int, goal: str, options: Options) -> Point:
         seconds=options.seconds or 5,
         warm_up=options.warm_up if options.warm_up is not None else 2,
         goal=goal,
+        reread=True,
         only=frozenset({"chatd"}) if any(shape.subscribe) else frozenset(),
     )
 
 
 def _paced(shape: Shape, rate: float, options: Options) -> Point:
-    point = _point(shape, 64, "p99 ≤ 5 ms", options)
+    point = full_point(shape, 64, "p99 ≤ 5 ms", options)
     return replace(point, label=f"durable, {shape.name}, {rate:,.0f} per s", rate=rate)
 
 
-def _half(full: Point, goal: str, options: Options) -> Point:
+def half_of(full: Point, goal: str, options: Options) -> Point:
     return Point(
         label=f"{full.label}, at half load",
         work="durable",
@@ -59,6 +61,7 @@ def _half(full: Point, goal: str, options: Options) -> Point:
         of=full.label,
         rate_share=0.5,
         goal=goal,
+        reread=True,
         only=full.only,
     )
 
@@ -66,8 +69,8 @@ def _half(full: Point, goal: str, options: Options) -> Point:
 DURABLE = Scenario(
     name="durable",
     title="durable sends acknowledged",
-    work="durable",
-    peers=("redis-streams",),
+    works=frozenset({"durable"}),
+    peers=("redis-streams", "postgres"),
     points=points,
     shared_cores=True,
 )

@@ -1,7 +1,6 @@
 """idle: connections that are logged in and subscribed and do nothing but prove that they live.
 
-Three figures: user-space memory of the server per connection, its CPU time for heartbeats, and what it costs to log in
-with a token (all servers: to connect and subscribe) and with a resume ticket.
+Two figures: user-space memory of the server per connection, and its CPU time for heartbeats.
 """
 
 from bench.scenarios.base import Options, Point, Scenario
@@ -23,24 +22,14 @@ def points(options: Options) -> list[Point]:
             heartbeat_ms=heartbeat_ms,
             goal="≤ 512 bytes per connection, CPU ≤ 0.5 µs per connection and second",
         ),
-        Point(
-            label=f"{shape.name}, resumed",
-            work="idle",
-            shape=shape,
-            seconds=0.1,
-            warm_up=0,
-            resume=True,
-            login_only=True,
-            only=frozenset({"chatd"}),
-        ),
     ]
 
 
 IDLE = Scenario(
     name="idle",
-    title="idle connections: memory, heartbeats, logins",
-    work="idle",
-    peers=("nats", "redis"),
+    title="idle connections: memory, heartbeats",
+    works=frozenset({"idle"}),
+    peers=("nats", "redis", "mosquitto"),
     points=points,
     fresh=True,
 )

@@ -31,11 +31,17 @@ class Server(ABC):
     name: ClassVar[str]
     peer: ClassVar[str]  # what --peers calls it, for whatever work
     protocol: ClassVar[str]  # of the generator's adapter
-    works: ClassVar[frozenset[str]]  # of relay, durable, idle
+    works: ClassVar[frozenset[str]]  # of relay, durable, group, idle
+    pool: ClassVar[int | None] = (
+        None  # a process per connection: so many are what its users open, whatever their number
+    )
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    user: ClassVar[str | None] = None  # to run as, when the bench runs as root
 
     def __init__(self, cores: set[int]) -> None:
         self.cores = cores
         self.shards = 1  # chatd only
+        self.lifted = True  # buffers and connection limits; the slow-reader scenario wants to see those of the defaults
         self.port = free_port()
         self.directory = Path()
         self.process: subprocess.Popen[bytes] | None = None
@@ -51,18 +57,33 @@ class Server(ABC):
     def environment(self) -> dict[str, str]:
         return dict(os.environ)
 
-    def processes(self) -> dict[str, int]:
-        """Label → pid of every process whose CPU time and memory are the server's."""
+    def prepare(self) -> None:  # noqa: B027
+        """Called before the process is started; self.directory exists."""
+
+    def fill(self) -> None:  # noqa: B027
+        """Called once it accepts connections."""
+
+    def processes(self) -> dict[str, str]:
+        """Label → pid of every process whose CPU time and memory are the server's; `+` behind it: with its children."""
         assert self.process is not None
-        return {self.name: self.process.pid}
+        return {self.name: str(self.process.pid)}
+
+    def move_to(self, cores: set[int]) -> None:
+        """All its threads, so that a point may have other cores than the one before."""
+        if cores == self.cores:
+            return
+        self.cores = cores
+        for pid in self.processes().values():
+            for task in Path(f"/proc/{pid.rstrip('+')}/task").iterdir():
+                os.sched_setaffinity(int(task.name), cores)
 
     def backlog(self) -> int | None:
         """Stored records that still have to be moved into their place; None where there is no such thing."""
         return None
 
-    def plan(self, shape: Shape, path: Path, *, resume: bool = False) -> None:
+    def plan(self, shape: Shape, path: Path, credential: str) -> None:
         """Write the generator's plan. Peers need neither users nor conversations: a channel's number is its name."""
-        del resume
+        del credential
         with path.open("w", encoding="ascii") as file:
             write_plan(file, shape, [Credential()] * shape.connection_count, list(range(len(shape.members))))
 
@@ -71,7 +92,11 @@ class Server(ABC):
         """Started inside, gone after. StartError with the end of its log when it does not come up."""
         DIRECTORIES.mkdir(parents=True, exist_ok=True)
         self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=DIRECTORIES))
+        as_user = self.user if os.geteuid() == 0 else None
         try:
+            if as_user is not None:
+                shutil.chown(self.directory, as_user, as_user)
+            self.prepare()
             with (self.directory / "log").open("wb") as output, on_cores(self.cores):
                 self.process = subprocess.Popen(
                     self.command(),
@@ -80,8 +105,12 @@ class Server(ABC):
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
+                    user=as_user,
+                    group=as_user,
+                    extra_groups=[] if as_user is not None else None,
                 )
             self._wait_until_open()
+            self.fill()
             yield self
         finally:
             self._stop()
@@ -103,7 +132,7 @@ class Server(ABC):
     def _stop(self) -> None:
         if self.process is None:
             return
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(self.stop_signal)
         try:
             self.process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -117,9 +146,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def program(name: str, package: str) -> str:
+def program(name: str, package: str, path: str = PROGRAM_PATH) -> str:
     """The path of a program. StartError names the Debian package that has it."""
-    found = shutil.which(name, path=PROGRAM_PATH)
+    found = shutil.which(name, path=path)
     if found is None:
         raise StartError(f"{name} is not installed: apt-get install {package} (or leave it out with --peers)")
     return found

@@ -28,7 +28,7 @@ class Chatd(Server):
     name = "chatd"
     peer = "chatd"
     protocol = "chatd"
-    works: ClassVar[frozenset[str]] = frozenset({"relay", "durable", "idle"})
+    works: ClassVar[frozenset[str]] = frozenset({"relay", "durable", "group", "idle"})
 
     def __init__(self, cores: set[int]) -> None:
         super().__init__(cores)
@@ -55,22 +55,22 @@ class Chatd(Server):
     def settings(self) -> dict[str, object]:
         return {"version": _version(), "shards": self.shards, "limits_lifted": LIFTED}
 
-    def processes(self) -> dict[str, int]:
+    def processes(self) -> dict[str, str]:
         """The supervisor and its workers, by role."""
         assert self.process is not None
-        found = {"supervisor": self.process.pid}
+        found = {"supervisor": str(self.process.pid)}
         for pid in _children(self.process.pid):
-            found[_label(pid, set(found))] = pid
+            found[_label(pid, set(found))] = str(pid)
         return found
 
     def backlog(self) -> int | None:
         return backlog_of(self.directory / "data")
 
-    def plan(self, shape: Shape, path: Path, *, resume: bool = False) -> None:
+    def plan(self, shape: Shape, path: Path, credential: str) -> None:
         if self.seeder is None:
             self.seeder = Seeder(self.port, self.directory / "data")
         try:
-            self.seeder.write_plan(shape, path, resume=resume)
+            self.seeder.write_plan(shape, path, credential)
         except SeedError as error:
             raise StartError(f"chatd could not be filled: {error}\n{self.log_end()}") from error
 

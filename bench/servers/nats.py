@@ -11,16 +11,16 @@ class Nats(Server):
     name = "nats"
     peer = "nats"
     protocol = "nats"
-    works: ClassVar[frozenset[str]] = frozenset({"relay", "idle"})
+    works: ClassVar[frozenset[str]] = frozenset({"relay", "group", "idle"})
 
     def command(self) -> list[str]:
         configuration = self.directory / "nats.conf"
-        lines = [f"{name}: {value}" for name, value in LIFTED.items()]
+        lines = [f"{name}: {value}" for name, value in LIFTED.items()] if self.lifted else []
         configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return [_binary(), "-a", "127.0.0.1", "-p", str(self.port), "-c", str(configuration)]
 
     def settings(self) -> dict[str, object]:
-        return {"version": version_of(_binary()), **LIFTED}
+        return {"version": version_of(_binary()), **(LIFTED if self.lifted else {})}
 
 
 def _binary() -> str:

@@ -14,17 +14,20 @@ class Redis(Server):
     name = "redis"
     peer = "redis"
     protocol = "redis"
-    works: ClassVar[frozenset[str]] = frozenset({"relay", "idle"})
-    options: ClassVar[dict[str, str]] = {**LIFTED, "save": ""}
+    works: ClassVar[frozenset[str]] = frozenset({"relay", "group", "idle"})
+    options: ClassVar[dict[str, str]] = {"save": ""}
 
     def command(self) -> list[str]:
         arguments = [_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)]
-        for name, value in self.options.items():
+        for name, value in self._options().items():
             arguments += [f"--{name}", value]
         return arguments
 
+    def _options(self) -> dict[str, str]:
+        return {**self.options, **(LIFTED if self.lifted else {})}
+
     def settings(self) -> dict[str, object]:
-        return {"version": version_of(_binary()), **self.options}
+        return {"version": version_of(_binary()), **self._options()}
 
 
 class RedisStreams(Redis):
@@ -32,7 +35,7 @@ class RedisStreams(Redis):
 
     name = "redis-streams"
     works: ClassVar[frozenset[str]] = frozenset({"durable"})
-    options: ClassVar[dict[str, str]] = {**LIFTED, "save": "", **DURABLE}
+    options: ClassVar[dict[str, str]] = {"save": "", **DURABLE}
 
 
 def _binary() -> str:

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from bench.generator import Measurement
-from bench.rows import rows_of
+from bench.generator import BROKEN, Measurement
+from bench.rows import COUNTS, rows_of
 from bench.scenarios import Point
 from bench.shapes import Credential, Shape, fan_out, idle, pairs, ping, ring, write_plan
 
@@ -51,8 +51,6 @@ def test_a_plan_has_one_line_per_connection() -> None:
 
 
 def measurement(per_s: float, generator: float = 0.5, **counts: int) -> Measurement:
-    nothing = ("sent", "expected", "delivered", "answered", "refused", "lagged", "overrun", "heartbeats")
-    broken = ("unanswered", "corrupt", "reordered", "skipped")
     return Measurement(
         per_s=per_s,
         server_cpu_us_per_op=1 / per_s,
@@ -60,6 +58,7 @@ def measurement(per_s: float, generator: float = 0.5, **counts: int) -> Measurem
         process_cpu_us_per_op={"server": 1 / per_s},
         latency_us={"p50": per_s, "p99": 2.0, "p999": 3.0, "max": 4.0},
         delivery_us=None,
+        ack_us=None,
         buckets=[],
         bytes_per_connection=100,
         process_bytes_per_connection={"server": 100},
@@ -67,7 +66,7 @@ def measurement(per_s: float, generator: float = 0.5, **counts: int) -> Measurem
         login={},
         generator_cpu_share=generator,
         steal_share=0,
-        counts=dict.fromkeys((*nothing, *broken), 0) | counts,
+        counts=dict.fromkeys((*COUNTS, *BROKEN), 0) | counts,
     )
 
 
