@@ -2,8 +2,8 @@
 them do not read.
 
 Nobody waits for company: chatd has no timer that collects messages. What is sent while one commit is on its way to the
-disk is the next commit, so the delay that bundling costs is that of the commit before, and it is in the latencies. Peers
-keep nothing: theirs are the ephemeral messages of `fanout`, sent at the same windows and paces.
+disk is the next commit, so bundling delays a message by the commit before it, and that is in the latencies. Peers keep
+nothing: theirs are the ephemeral messages of `fanout`, sent at the same windows and paces.
 """
 
 from bench.scenarios.base import Options, Point, Scenario

@@ -1,7 +1,7 @@
 """login: what it costs to come (back): by resume ticket, by JSON Web Token, by password. Peers only connect.
 
-From connect() to logged in, 64 connections at a time, nothing subscribed. The rate per core is what one core of server
-CPU would do, all processes of the server counted; the time on the clock belongs to the generator as much as to the server.
+From connect() to logged in, 64 connections at a time, nothing subscribed. The rate per core is what one core would do,
+all processes of the server counted; the time on the clock belongs to the generator as much as to the server.
 """
 
 from bench.scenarios.base import Options, Point, Scenario
