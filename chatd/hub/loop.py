@@ -16,6 +16,7 @@ from chatd.hub.calls import Calls, RequestHandler
 from chatd.hub.commit import Committer, abort_process
 from chatd.hub.core import Core
 from chatd.hub.frames import CallError
+from chatd.hub.gather import Gather
 from chatd.hub.loading import Loader, Question
 from chatd.hub.memberships import Memberships
 from chatd.hub.reads import not_found
@@ -29,6 +30,8 @@ from chatd.wire.schema import ErrorCode
 log = logging.getLogger(__name__)
 
 SLEEP_MAX_S = 1.0
+# While nothing but sends comes, other tasks run at least so often; a checkpoint costs 20 us.
+YIELD_INTERVAL_S = 0.002
 LOADS_PER_CHANGE_MAX = 8
 REVOCATIONS_REMEMBERED = 10_000
 
@@ -143,17 +146,33 @@ class Hub:
             nursery.cancel_scope.cancel()
 
     async def _serve(self) -> None:
-        core, committer = self.core, self.committer
+        core, committer, gather = self.core, self.committer, Gather()
+        yielded_at_s = 0.0
         while True:
-            upcalls = core.poll(time.time_ns() // 1_000_000)
-            for name, *fields in upcalls:
-                self._handlers[name](*fields)
-            busy = bool(upcalls) or core.staged_count > 0 or committer.has_turns
+            asked = self._poll()
+            if not asked and not committer.has_turns and (pause_s := gather.pause_s(core.staged_count)):
+                time.sleep(pause_s)  # noqa: ASYNC251 as long as a commit, and a task could do as little during one
+                asked = self._poll()
+            asked = asked or committer.has_turns
+            staged = core.staged_count
             committer.run()
-            if busy:
+            now_s = time.monotonic()
+            if staged:
+                gather.committed(staged, now_s)
+            if not asked and not staged:
+                await self._wait()
+            elif asked or now_s - yielded_at_s >= YIELD_INTERVAL_S:
                 await trio.lowlevel.checkpoint()
             else:
-                await self._wait()
+                continue
+            yielded_at_s = now_s
+
+    def _poll(self) -> bool:
+        """Take what the shards sent. True when something of it is for Python."""
+        upcalls = self.core.poll(time.time_ns() // 1_000_000)
+        for name, *fields in upcalls:
+            self._handlers[name](*fields)
+        return bool(upcalls)
 
     async def _wait(self) -> None:
         timeout_ms = self.core.timeout_ms()

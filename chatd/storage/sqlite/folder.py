@@ -9,7 +9,6 @@ Then checkpoint, which syncs, and only then unlink segments that lie below what 
 that is safe). Price: journal and database hold the newest events twice for a while.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from chatd.storage.sqlite.connection import WAL_BYTES_KEPT, connect, storage_err
 from chatd.storage.sqlite.database import PAGE_BYTES, meta_number
 from chatd.storage.sqlite.directory import FOLDER_LOCK, MAIN_NAME, LockFile, Reserve
 from chatd.storage.sqlite.fold_rows import apply_rows
-from chatd.storage.sqlite.segment import rewrite_wal_end
+from chatd.storage.sqlite.segment import rewrite_wal
 from chatd.storage.sqlite.segment_chain import SegmentChain
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ class SqliteFolder:
             # A folder whose fsync failed has ended, and the pages concerned may be clean though they never reached the
             # disk; the next checkpoint would then trust a WAL that is not there (see segment.harden_end).
             main.execute("BEGIN IMMEDIATE")
-            rewrite_wal_end(self._path, sys.maxsize)
+            rewrite_wal(self._path)
             main.execute("ROLLBACK")
         return main
 

@@ -6,6 +6,7 @@ of being taken for a fresh one.
 """
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -29,22 +30,28 @@ from chatd.storage.sqlite.directory import (
     segment_numbers,
     segment_path,
 )
+from chatd.storage.sqlite.next_segment import NextSegment
 from chatd.storage.sqlite.segment import (
     SegmentHeader,
     SegmentRange,
     append_batch,
     batches_after,
+    begin_segment,
     check_wal_end,
-    create_segment,
     harden_end,
+    make_segment,
     now_ms,
     open_segment,
     read_header,
     read_range,
+    wal_bytes,
     wal_path,
 )
 
 SEGMENT_BYTES = 64 * 1024 * 1024
+# A segment that has come so far has traffic, and the next one is made ready; while so much more is free.
+PREPARE_AT_BYTES = 4 * 1024 * 1024
+_PREPARE_FREE_SEGMENTS = 4
 # A file could not even be created: with less free space than this, the reason is taken to be the space.
 _CREATION_BYTES = 1024 * 1024
 
@@ -79,6 +86,8 @@ class Journal:
         self._vfs = vfs
         self._number = 0
         self._connection: apsw.Connection | None = None
+        self._next: NextSegment | None = None
+        self._over_zeros = False
         self._failed = False
         self.next_pos = 1
 
@@ -99,12 +108,12 @@ class Journal:
         existing = [(number, found) for number, found in ranges.items() if found is not None]
         check_sequence(self._directory, existing, folded_pos, folded())
         self.next_pos = existing[-1][1].next_pos if existing else folded_pos + 1
+        self._number = existing[-1][0] if existing else max(numbers, default=0)
         if self._read_only:
             return
         if not existing:
-            self._start_segment((numbers[-1] if numbers else 0) + 1)
+            self._start_segment(self._number + 1)
             return
-        self._number = existing[-1][0]
         path = segment_path(self._directory, self._number)
         with storage_errors("open", path):
             self._connection = open_segment(path, self._vfs, write=True)
@@ -162,12 +171,15 @@ class Journal:
         return self.next_pos
 
     def close(self) -> None:
+        if self._next is not None:
+            self._next.abandon()
+            self._next = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _append(self, pos: int, count: int, blob: bytes) -> None:
-        if self._connection is None or self._wal_bytes() >= self._segment_bytes:
+        if self._connection is None or self._is_over(wal_bytes(self._connection)):
             self._start_segment(self._number + 1)
         connection = self._opened()
         try:
@@ -188,11 +200,24 @@ class Journal:
         if connection.in_transaction:
             raise StoreFailedError(f"{connection.filename}: a batch that did not fit could not be rolled back")
 
+    def _is_over(self, used_bytes: int) -> bool:
+        """Also when the one over zeros is ready and this one is not over zeros."""
+        if self._next is None and used_bytes >= PREPARE_AT_BYTES and self._has_room_to_prepare():
+            path = segment_path(self._directory, self._number + 1)
+            self._next = NextSegment(path, self._segment_bytes, self._vfs)
+        early = not self._over_zeros and self._next is not None and self._next.ready
+        return early or used_bytes >= self._segment_bytes
+
+    def _has_room_to_prepare(self) -> bool:
+        return self._reserve.free_bytes() >= _PREPARE_FREE_SEGMENTS * self._segment_bytes
+
     def _start_segment(self, number: int) -> None:
         path = segment_path(self._directory, number)
         header = SegmentHeader(self._log_epoch, self.next_pos, now_ms())
+        prepared, self._next = self._next.take() if self._next else None, None
         try:
-            connection = create_segment(path, header, self._vfs)
+            connection = prepared or make_segment(path, self._vfs)
+            begin_segment(connection, path, header)
         except (apsw.FullError, apsw.CantOpenError) as error:
             if isinstance(error, apsw.FullError) or self._reserve.free_bytes() < _CREATION_BYTES:
                 raise StoreFullError(f"cannot create {path}: the disk is full ({error})") from error
@@ -201,6 +226,7 @@ class Journal:
             raise StoreFailedError(f"cannot create {path}: {error}") from error
         self.close()
         self._number, self._connection = number, connection
+        self._over_zeros = prepared is not None
         self._mark_in_use()
 
     def _mark_in_use(self) -> None:
@@ -208,12 +234,6 @@ class Journal:
             self._lock.write(str(self._number))
         except OSError as error:
             raise StoreFailedError(f"cannot write the lock file of {self._directory}: {error}") from error
-
-    def _wal_bytes(self) -> int:
-        try:
-            return wal_path(segment_path(self._directory, self._number)).stat().st_size
-        except FileNotFoundError:
-            return 0
 
     def _validate(self, number: int, in_use: int) -> SegmentRange | None:
         """The range of a segment. None when its creation was cut short, in which case it is removed, and when it is
@@ -247,7 +267,8 @@ class Journal:
     def _segments_from(self, after_pos: int) -> list[Path]:
         """Segments that may hold records beyond after_pos. The folder may unlink older ones at any time."""
         wanted: list[Path] = []
-        for number in reversed(segment_numbers(self._directory)):
+        numbers = segment_numbers(self._directory)
+        for number in reversed(numbers[: bisect_right(numbers, self._number)]):
             header = self._header(number)
             if header is None:
                 break

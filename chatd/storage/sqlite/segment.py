@@ -30,12 +30,14 @@ _SCHEMA = """
 BEGIN IMMEDIATE;
 CREATE TABLE segment(format INTEGER, log_epoch INTEGER, first_pos INTEGER, created_ms INTEGER);
 CREATE TABLE batch(pos INTEGER PRIMARY KEY, count INTEGER NOT NULL, blob BLOB NOT NULL);
+COMMIT;
 """
 _APPEND = "INSERT INTO batch(pos, count, blob) VALUES(?, ?, ?)"
 
 # sqlite.org/fileformat2.html, section 4.1: header of 32 bytes; frames of 24 bytes (page, size after commit, salts,
 # checksums) and a page. Size after commit is 0 but for the last frame of a transaction.
 _WAL_HEADER_BYTES = 32
+_FRAME_BYTES = 24 + PAGE_BYTES
 _WAL_SALTS_OFFSET = 16
 _FRAME = Struct(">II8s8s")
 # What is written anew at the end of the WAL when a segment is opened, beyond the last batch itself.
@@ -59,8 +61,9 @@ def wal_path(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
-def create_segment(path: Path, header: SegmentHeader, vfs: str | None) -> apsw.Connection:
-    """A new, durable, empty segment. Whatever fails, no file stays behind. Raises apsw.Error and OSError."""
+def make_segment(path: Path, vfs: str | None) -> apsw.Connection:
+    """A new, durable, empty segment without a header. Whatever fails, no file stays behind. Raises apsw.Error and
+    OSError."""
     with removing_on_error(path):
         connection = connect(path, vfs=vfs, create=True)
         try:
@@ -68,13 +71,21 @@ def create_segment(path: Path, header: SegmentHeader, vfs: str | None) -> apsw.C
             connection.pragma("journal_mode", "wal")
             connection.pragma("synchronous", 2)
             connection.execute(_SCHEMA)
-            connection.execute("INSERT INTO segment VALUES(?, ?, ?, ?)", (FORMAT, *header))
-            connection.execute("COMMIT")
             sync_directory(path.parent)
         except BaseException:
             connection.close(True)
             raise
     return connection
+
+
+def begin_segment(connection: apsw.Connection, path: Path, header: SegmentHeader) -> None:
+    """Give it its header, which makes it part of the journal. Whatever fails, no file stays behind."""
+    with removing_on_error(path):
+        try:
+            connection.execute("INSERT INTO segment VALUES(?, ?, ?, ?)", (FORMAT, *header))
+        except BaseException:
+            connection.close(True)
+            raise
 
 
 def open_segment(path: Path, vfs: str | None, *, write: bool) -> apsw.Connection:
@@ -115,6 +126,12 @@ def append_batch(connection: apsw.Connection, pos: int, count: int, blob: bytes)
     connection.execute(_APPEND, (pos, count, blob))
 
 
+def wal_bytes(connection: apsw.Connection) -> int:
+    """How much of the WAL is in use; the file may be longer."""
+    frames, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    return _WAL_HEADER_BYTES + frames * _FRAME_BYTES
+
+
 def batches_after(connection: apsw.Connection, after_pos: int) -> Iterator[Batch]:
     """Batches with records beyond after_pos, in order; the first may begin at or before it."""
     begin = connection.execute("SELECT max(pos) FROM batch WHERE pos <= ?", (after_pos + 1,)).get
@@ -128,23 +145,23 @@ def check_wal_end(connection: apsw.Connection, path: Path) -> None:
 
     A damaged *last* transaction looks like a torn write and cannot be told from one.
     """
-    valid_frames, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    begin = wal_bytes(connection)
     try:
         descriptor = os.open(wal_path(path), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
         salts = os.pread(descriptor, 8, _WAL_SALTS_OFFSET)
-        size, frame_bytes = os.fstat(descriptor).st_size, _FRAME.size + PAGE_BYTES
+        size = os.fstat(descriptor).st_size
         commits = 0
-        for offset in range(_WAL_HEADER_BYTES + valid_frames * frame_bytes, size - _FRAME.size, frame_bytes):
+        for offset in range(begin, size - _FRAME.size, _FRAME_BYTES):
             _, pages_after_commit, frame_salts, _ = _FRAME.unpack(os.pread(descriptor, _FRAME.size, offset))
             commits += pages_after_commit != 0 and frame_salts == salts
     finally:
         os.close(descriptor)
     if commits > 1:
         raise StoreCorruptError(
-            f"{wal_path(path)} is damaged after frame {valid_frames}: {commits} committed batches lie behind it. "
+            f"{wal_path(path)} is damaged after byte {begin}: {commits} committed batches lie behind it. "
             "Restore the file from a backup or replica; do not delete it, those batches were acknowledged"
         )
 
@@ -158,20 +175,22 @@ def harden_end(connection: apsw.Connection, path: Path) -> None:
     concerned, since every earlier one had its fsync.
     """
     last_bytes = connection.execute("SELECT length(blob) FROM batch ORDER BY pos DESC LIMIT 1").get or 0
-    rewrite_wal_end(path, 2 * last_bytes + _HARDEN_SLACK_BYTES)
+    end = wal_bytes(connection)
+    rewrite_wal(path, max(0, end - 2 * last_bytes - _HARDEN_SLACK_BYTES), end)
 
 
-def rewrite_wal_end(path: Path, size_bytes: int) -> None:
-    """Write the last size_bytes of the WAL of `path` as they are, and sync them. Nobody else may write meanwhile."""
+def rewrite_wal(path: Path, begin: int = 0, end: int | None = None) -> None:
+    """Write these bytes of the WAL of `path` as they are, and sync it. Nobody else may write meanwhile. end: that of
+    the file without one."""
     try:
         descriptor = os.open(wal_path(path), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
         size = os.fstat(descriptor).st_size
-        offset = max(0, size - size_bytes)
-        while offset < size:
-            chunk = os.pread(descriptor, 1024 * 1024, offset)
+        offset, end = begin, size if end is None else min(size, end)
+        while offset < end:
+            chunk = os.pread(descriptor, min(1024 * 1024, end - offset), offset)
             os.pwrite(descriptor, chunk, offset)
             offset += len(chunk)
         os.fsync(descriptor)
