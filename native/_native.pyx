@@ -9,7 +9,7 @@
 # Order matters: a part may use what was included before it.
 
 cimport cython
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 include "common/base.pxi"

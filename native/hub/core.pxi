@@ -404,11 +404,12 @@ cdef class HubCore:
     def sessions(self, uint64_t user) -> list:
         """(shard, handle, device, session_epoch) of every live session."""
         cdef hub_user_t* u = hub_user(self._h, user)
-        cdef uint32_t i
-        if u == NULL:
-            return []
-        return [(u.online[i].shard, u.online[i].handle, u.online[i].device, u.online[i].session_epoch)
-                for i in range(u.online_count)]
+        cdef hub_device_t* d = u.online if u != NULL else NULL
+        cdef list found = []
+        while d != NULL:
+            found.append((d.shard, d.handle, d.device, d.session_epoch))
+            d = d.next_of_user
+        return found
 
     def last_event(self, uint64_t cid) -> tuple | None:
         """(seq, sender, ts_ms, kind, preview); None: not in the tail."""

@@ -54,7 +54,6 @@ cdef hub_device_t* hub_device_need(hub_t* h, uint64_t device) noexcept nogil:
 cdef void hub_user_free(hub_t* h, hub_user_t* u) noexcept nogil:
     hmap_remove(&h.users, u.user)
     hub_age_out(&u.age)
-    free(u.online)
     free(u)
 
 cdef hub_user_t* hub_user_need(hub_t* h, uint64_t user) noexcept nogil:
@@ -180,15 +179,11 @@ cdef bint hub_session_begin(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t 
                             uint64_t session_epoch) noexcept nogil:
     cdef hub_user_t* u = hub_user_need(h, d.user)
     cdef hub_link_t* link = &h.links[shard]
-    cdef void* grown
     chatd_assert(d.handle == 0)
     if u == NULL:
         return False
-    grown = hub_grown(u.online, u.online_count, &u.online_room, sizeof(hub_device_t*))
-    if grown == NULL:
-        return False
-    u.online = <hub_device_t**>grown
-    u.online[u.online_count] = d
+    d.next_of_user = u.online
+    u.online = d
     u.online_count += 1
     d.shard = shard
     d.handle = handle
@@ -207,13 +202,13 @@ cdef bint hub_session_begin(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t 
 # From here on nothing of the session is accepted and nothing is pushed to it.
 cdef void hub_session_end(hub_t* h, hub_device_t* d) noexcept nogil:
     cdef hub_user_t* u = hub_user(h, d.user)
-    cdef uint32_t i
+    cdef hub_device_t** at
     chatd_require(u != NULL and d.handle != 0)
-    for i in range(u.online_count):
-        if u.online[i] == d:
-            u.online_count -= 1
-            u.online[i] = u.online[u.online_count]
-            break
+    at = &u.online
+    while at[0] != d:
+        at = &at[0].next_of_user
+    at[0] = d.next_of_user
+    u.online_count -= 1
     if d.previous_of_shard != NULL:
         d.previous_of_shard.next_of_shard = d.next_of_shard
     else:

@@ -76,11 +76,10 @@ cdef void hub_unsubscribe_all(hub_t* h, hub_device_t* d) noexcept nogil:
         hub_subscription_free(d.subscriptions)
         hub_interest_changed(h, c)
 
-# 0, or why not. An existing subscription changes its topics.
-cdef uint16_t hub_subscribe(hub_t* h, hub_device_t* d, hub_conversation_t* c, uint32_t topics) noexcept nogil:
+# 0, or why not.
+cdef uint16_t hub_subscribe(hub_t* h, hub_device_t* d, hub_conversation_t* c) noexcept nogil:
     cdef hub_subscription_t* s = hub_subscription(d, c)
     if s != NULL:
-        s.topics = topics
         return 0
     if d.subscription_count >= h.settings.subscriptions_max:
         return ERR_LIMIT_REACHED
@@ -89,7 +88,6 @@ cdef uint16_t hub_subscribe(hub_t* h, hub_device_t* d, hub_conversation_t* c, ui
         return ERR_UNAVAILABLE
     s.conversation = c
     s.device = d
-    s.topics = topics
     s.next_of_device = d.subscriptions
     d.subscriptions = s
     s.next_of_conversation = c.subscriptions
@@ -166,7 +164,7 @@ cdef hub_outcome hub_on_subscription(hub_t* h, uint32_t shard, const uint8_t* re
     m = hub_member(c, d.user) if c != NULL else NULL
     fault = ERR_NOT_FOUND
     if m != NULL and m.leave_seq == 0:
-        fault = hub_subscribe(h, d, c, <uint32_t>topics)
+        fault = hub_subscribe(h, d, c)
     if fault != 0:
         hub_call_refuse(h, shard, &call, cid, fault)
         return HUB_DONE
@@ -185,11 +183,9 @@ cdef void hub_unsubscribe(hub_t* h, hub_device_t* d, hub_conversation_t* c) noex
 # The user has lost the conversation: all devices stop following, and are told.
 cdef void hub_revoke(hub_t* h, hub_conversation_t* c, uint64_t user) noexcept nogil:
     cdef hub_user_t* u = hub_user(h, user)
-    cdef hub_device_t* d
-    cdef uint32_t i
-    for i in range(u.online_count if u != NULL else 0):
-        d = u.online[i]
-        if hub_subscription(d, c) == NULL:
-            continue
-        hub_unsubscribe(h, d, c)
-        hub_say_ended(h, d.shard, d.handle, c.cid)
+    cdef hub_device_t* d = u.online if u != NULL else NULL
+    while d != NULL:
+        if hub_subscription(d, c) != NULL:
+            hub_unsubscribe(h, d, c)
+            hub_say_ended(h, d.shard, d.handle, c.cid)
+        d = d.next_of_user

@@ -48,7 +48,7 @@ cdef bint hub_recipients_room(hub_t* h, uint64_t count) noexcept nogil:
 # The sending device is left out: its SEND_ACK says the same. False: no memory.
 cdef bint hub_recipients(hub_t* h, const hub_conversation_t* c, const journal_event* event, uint64_t pos, uint64_t mask,
                          uint32_t* begin, uint32_t* count, uint64_t* shards) noexcept nogil:
-    cdef uint32_t i, k, n = 0, at = 0
+    cdef uint32_t i, n = 0, at = 0
     cdef const hub_member_t* m
     cdef hub_user_t* u
     cdef hub_device_t* d
@@ -64,9 +64,10 @@ cdef bint hub_recipients(hub_t* h, const hub_conversation_t* c, const journal_ev
             continue
         if not hub_recipients_room(h, <uint64_t>n + u.online_count):
             return False
-        for k in range(u.online_count):
-            d = u.online[k]
+        d = u.online
+        while d != NULL:
             if d.device == event.device or d.registered_pos >= pos or not (mask >> d.shard) & 1:
+                d = d.next_of_user
                 continue
             if not (shards[0] >> d.shard) & 1:
                 shards[0] |= <uint64_t>1 << d.shard
@@ -75,6 +76,7 @@ cdef bint hub_recipients(hub_t* h, const hub_conversation_t* c, const journal_ev
             h.recipients_unsorted[n] = d.handle
             h.recipient_shards[n] = <uint8_t>d.shard
             n += 1
+            d = d.next_of_user
     left = shards[0]
     while left:
         i = chatd_lowest_bit(left)

@@ -181,14 +181,15 @@ cdef size_t hub_frame_receipt(hub_t* h, const hub_conversation_t* c, uint32_t* a
 # The reader's own devices learn what another of them has read.
 cdef void hub_receipt_to_self(hub_t* h, const hub_conversation_t* c, uint32_t at) noexcept nogil:
     cdef hub_user_t* u = hub_user(h, h.moved[at - 1].user)
-    cdef uint32_t i
+    cdef hub_device_t* d = u.online if u != NULL else NULL
     cdef size_t n
-    if u == NULL or u.online_count == 0:
+    if d == NULL:
         return
     n = hub_frame_receipt(h, c, &at, 1)
-    for i in range(u.online_count):
-        if u.online[i].features & FEATURE_RECEIPTS:
-            hub_say_frames(h, u.online[i].shard, u.online[i].handle, h.frame, n, False)
+    while d != NULL:
+        if d.features & FEATURE_RECEIPTS:
+            hub_say_frames(h, d.shard, d.handle, h.frame, n, False)
+        d = d.next_of_user
 
 cdef void hub_receipts_of(hub_t* h, hub_conversation_t* c) noexcept nogil:
     cdef uint32_t at = c.moved_first, shard

@@ -337,7 +337,7 @@ cdef hub_outcome hub_stage_skip(hub_t* h, hub_send_t* s) noexcept nogil:
 # Sabotage: the window of that user's first device, whichever device asks.
 cdef const hub_sent_t* hub_window_of_first(hub_t* h, uint64_t user, uint64_t cseq) noexcept nogil:
     cdef hub_user_t* u = hub_user(h, user)
-    return hub_window_find(u.online[0], cseq) if u != NULL and u.online_count else NULL
+    return hub_window_find(u.online, cseq) if u != NULL and u.online_count else NULL
 
 
 # -- the whole step ----------------------------------------------------------------------------------------------------

@@ -213,9 +213,10 @@ cdef void hub_shard_forget(hub_t* h, uint32_t shard) noexcept nogil:
 # A newer token epoch ends the sessions that older credentials opened. A re-attached session does not say how old its
 # credential is: the hub that let it in knew no newer epoch than the first one this hub learns of.
 cdef void hub_user_revoke(hub_t* h, hub_user_t* u) noexcept nogil:
-    cdef uint32_t i
-    for i in range(u.online_count):
-        if u.online[i].token_epoch == TOKEN_EPOCH_UNKNOWN:
-            u.online[i].token_epoch = u.token_epoch
-        elif u.online[i].token_epoch < u.token_epoch:
-            hub_say_kick(h, u.online[i].shard, u.online[i].handle, CLOSE_REVOKED)
+    cdef hub_device_t* d = u.online
+    while d != NULL:
+        if d.token_epoch == TOKEN_EPOCH_UNKNOWN:
+            d.token_epoch = u.token_epoch
+        elif d.token_epoch < u.token_epoch:
+            hub_say_kick(h, d.shard, d.handle, CLOSE_REVOKED)
+        d = d.next_of_user

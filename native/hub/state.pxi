@@ -89,10 +89,10 @@ cdef struct hub_conversation_t:
     uint32_t subscription_count
     uint64_t shards                 # bit i: shard i has followers; sent as INTEREST when it changes
 
+# What it follows (its topics) is known to its shard alone.
 cdef struct hub_subscription_t:
     hub_conversation_t* conversation
     hub_device_t* device
-    uint32_t topics
     hub_subscription_t* next_of_device
     hub_subscription_t* previous_of_conversation
     hub_subscription_t* next_of_conversation
@@ -141,6 +141,7 @@ cdef struct hub_device_t:
     uint32_t features
     hub_device_t* previous_of_shard
     hub_device_t* next_of_shard
+    hub_device_t* next_of_user
     hub_subscription_t* subscriptions
     uint32_t subscription_count
     hub_mark_t* marks               # NAKed with a retryable code and not stored since, in this session
@@ -155,11 +156,10 @@ cdef struct hub_user_t:
     hub_age_t age
     uint64_t user
     bint loaded
-    uint64_t token_epoch
     uint32_t flags
-    hub_device_t** online           # devices with a live session
+    uint64_t token_epoch
+    hub_device_t* online            # devices with a live session, the newest first
     uint32_t online_count
-    uint32_t online_room
     # What its SENDs cost, all devices together (hub/rates.pxi).
     uint64_t sends_tat_ns
     uint64_t spread_until_ms        # end of the period in which these bytes were counted

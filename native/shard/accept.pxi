@@ -151,7 +151,7 @@ cdef void accept_one(engine_t* e, listener_t* listener, int fd, const sockaddr_s
         accept_shed(e, c, fd)
         return
     e.count[COUNT_ACCEPTED] += 1
-    c.received_ms = e.now_ms
+    c.received_ms = <uint32_t>e.now_ms
     wheel_arm(&e.slab, &e.wheel, c, e.now_ms + e.settings.first_byte_ms)
 
 cdef void accept_ready(engine_t* e, uint32_t index) noexcept nogil:

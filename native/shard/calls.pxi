@@ -5,16 +5,25 @@
 # every call it had not finished is answered with ERROR UNAVAILABLE instead of silence. That list also bounds what a
 # session may have outstanding; more is ERROR BUSY.
 
+cdef inline calls_t* conn_calls(const conn_t* c) noexcept nogil:
+    return c.extra.calls if c.extra != NULL else NULL
+
+cdef void calls_drop(engine_t* e, conn_t* c) noexcept nogil:
+    if conn_calls(c) != NULL:
+        pool_free(&e.pool, c.extra.calls, sizeof(calls_t))
+        c.extra.calls = NULL
+        extra_settle(e, c)
+
 # The entry of a finished call goes away; with the last one the list.
 cdef void calls_remove(engine_t* e, conn_t* c, uint32_t index) noexcept nogil:
-    c.calls.count -= 1
-    if c.calls.entries[index].is_pull:
-        c.calls.pulls -= 1
+    cdef calls_t* calls = c.extra.calls
+    calls.count -= 1
+    if calls.entries[index].is_pull:
+        calls.pulls -= 1
     # In order: the oldest is settled first, and errors for a lost hub come as the calls came.
-    memmove(&c.calls.entries[index], &c.calls.entries[index + 1], (c.calls.count - index) * sizeof(call_entry_t))
-    if c.calls.count == 0:
-        pool_free(&e.pool, c.calls, sizeof(calls_t))
-        c.calls = NULL
+    memmove(&calls.entries[index], &calls.entries[index + 1], (calls.count - index) * sizeof(call_entry_t))
+    if calls.count == 0:
+        calls_drop(e, c)
 
 # Which op a final answer belongs to: the last frame of a FRAMES record with DONE. 0: it is no final answer.
 cdef uint8_t calls_answered_op(uint8_t op, const uint8_t* body, size_t n, uint64_t* ref) noexcept nogil:
@@ -40,13 +49,14 @@ cdef uint8_t calls_answered_op(uint8_t op, const uint8_t* body, size_t n, uint64
 
 # Take the call that this answer settles off the list: the exact one, or else the oldest of that op.
 cdef void calls_finish(engine_t* e, conn_t* c, uint8_t op, uint64_t ref) noexcept nogil:
+    cdef calls_t* calls = conn_calls(c)
     cdef uint32_t index, found = MAP_NONE
-    if c.calls == NULL:
+    if calls == NULL:
         return
-    for index in range(c.calls.count):
-        if c.calls.entries[index].op != op:
+    for index in range(calls.count):
+        if calls.entries[index].op != op:
             continue
-        if c.calls.entries[index].ref == ref:
+        if calls.entries[index].ref == ref:
             found = index
             break
         if found == <uint32_t>MAP_NONE:
@@ -57,14 +67,14 @@ cdef void calls_finish(engine_t* e, conn_t* c, uint8_t op, uint64_t ref) noexcep
 
 # The hub is gone: what it had not answered will not be answered.
 cdef void calls_fail(engine_t* e, conn_t* c) noexcept nogil:
+    cdef calls_t* calls = conn_calls(c)
     cdef uint32_t index
-    if c.calls == NULL:
+    if calls == NULL:
         return
-    for index in range(c.calls.count):
-        send_error(e, c, ERR_UNAVAILABLE, c.calls.entries[index].op, c.calls.entries[index].ref,
+    for index in range(calls.count):
+        send_error(e, c, ERR_UNAVAILABLE, calls.entries[index].op, calls.entries[index].ref,
                    retry_after_default_ms(ERR_UNAVAILABLE))
-    pool_free(&e.pool, c.calls, sizeof(calls_t))
-    c.calls = NULL
+    calls_drop(e, c)
 
 
 # How many bytes an answer may use: half of what the window and the queue have left, so that two fit.
@@ -105,31 +115,32 @@ cdef void call_enter(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const ui
     cdef bint is_pull = op == OP_PULL or op == OP_SYNC
     cdef uint64_t outstanding_max = e.settings.pulls_outstanding_max if is_pull else e.settings.requests_outstanding_max
     cdef uint64_t outstanding = 0
+    cdef calls_t* calls = conn_calls(c)
     cdef int code = 0
-    if c.calls != NULL:
-        outstanding = c.calls.pulls if is_pull else c.calls.count - c.calls.pulls
+    if calls != NULL:
+        outstanding = calls.pulls if is_pull else calls.count - calls.pulls
     if not uplink_is_ready(e):
         code = ERR_UNAVAILABLE
-    elif outstanding >= outstanding_max or (c.calls != NULL and c.calls.count == CALLS_MAX):
+    elif outstanding >= outstanding_max or (calls != NULL and calls.count == CALLS_MAX):
         code = ERR_BUSY
-    elif c.calls == NULL:
-        c.calls = <calls_t*>pool_alloc_zeroed(&e.pool, sizeof(calls_t))
-        if c.calls == NULL:
+    elif calls == NULL:
+        if conn_extra(&e.pool, c) != NULL:
+            calls = c.extra.calls = <calls_t*>pool_alloc_zeroed(&e.pool, sizeof(calls_t))
+        if calls == NULL:
             conn_doom_no_memory(e, c)
             return
     if code == 0 and not call_write(e, c, op, flags, body, n, False):
         code = ERR_BUSY
     if code == 0:
         e.count[COUNT_CALLS] += 1
-        c.calls.entries[c.calls.count].ref = ref
-        c.calls.entries[c.calls.count].op = op
-        c.calls.entries[c.calls.count].is_pull = is_pull
-        c.calls.count += 1
-        c.calls.pulls += is_pull
+        calls.entries[calls.count].ref = ref
+        calls.entries[calls.count].op = op
+        calls.entries[calls.count].is_pull = is_pull
+        calls.count += 1
+        calls.pulls += is_pull
         return
-    if c.calls != NULL and c.calls.count == 0:
-        pool_free(&e.pool, c.calls, sizeof(calls_t))
-        c.calls = NULL
+    if calls != NULL and calls.count == 0:
+        calls_drop(e, c)
     e.count[COUNT_CALLS_REFUSED] += 1
     send_error(e, c, code, op, ref, retry_after_default_ms(code))
 

@@ -53,9 +53,17 @@ cdef void conn_strip(engine_t* e, conn_t* c) noexcept nogil:
     window_drop(e, c)
     preauth_leave(e, c)
     park_give_back(e, c)
-    if c.calls != NULL:
-        pool_free(&e.pool, c.calls, sizeof(calls_t))
-        c.calls = NULL
+    calls_drop(e, c)
+    pool_free(&e.pool, c.extra, sizeof(extra_t))
+    c.extra = NULL
+
+# Free the record of what is rare when nothing stands in it any more.
+cdef void extra_settle(engine_t* e, conn_t* c) noexcept nogil:
+    cdef extra_t* extra = c.extra
+    if extra == NULL or extra.lag != NULL or extra.calls != NULL or extra.refused != NULL or extra.flood_ms:
+        return
+    pool_free(&e.pool, extra, sizeof(extra_t))
+    c.extra = NULL
 
 cdef void conn_teardown(engine_t* e, conn_t* c) noexcept nogil:
     cdef bint says_bye = closing_says_bye(c)
@@ -91,7 +99,7 @@ cdef void conn_teardown(engine_t* e, conn_t* c) noexcept nogil:
     if not says_bye and reason != CLOSE_NORMAL:
         conn_gone(e, c)
         return
-    c.progress_ms = e.now_ms
+    c.progress_ms = <uint32_t>e.now_ms
     wheel_unlink(&e.slab, &e.wheel, c)
     wheel_arm(&e.slab, &e.wheel, c, e.now_ms + e.settings.linger_ms)
     conn_mark_dirty(e, c)

@@ -9,22 +9,32 @@
 cdef enum:
     FAR_MS = 3600000                # look again after an hour at the latest
 
-cdef inline uint64_t silence_deadline_ms(const conn_t* c) noexcept nogil:
-    return c.received_ms + c.heartbeat_ms + c.heartbeat_ms // 2
+cdef inline uint64_t heartbeat_deadline_ms(const engine_t* e, const conn_t* c) noexcept nogil:
+    return ms_near(e.now_ms, c.received_ms) + c.heartbeat_ms
+
+cdef inline uint64_t silence_deadline_ms(const engine_t* e, const conn_t* c) noexcept nogil:
+    return heartbeat_deadline_ms(e, c) + c.heartbeat_ms // 2
+
+cdef inline uint64_t stall_deadline_ms(const engine_t* e, const conn_t* c) noexcept nogil:
+    return ms_near(e.now_ms, c.progress_ms) + e.settings.stall_ms
+
+cdef inline uint64_t linger_deadline_ms(const engine_t* e, const conn_t* c) noexcept nogil:
+    return ms_near(e.now_ms, c.progress_ms) + e.settings.linger_ms
 
 # When to look for a PING that lies in the kernel: one interval after the last look, half an interval after it was
 # due, so that there is one PING to collect and never two (eight bytes would wake us); and at the end of the silence.
 cdef inline uint64_t look_deadline_ms(const engine_t* e, const conn_t* c) noexcept nogil:
-    if e.now_ms < c.received_ms + c.heartbeat_ms:
-        return c.received_ms + c.heartbeat_ms
-    return silence_deadline_ms(c)
+    if e.now_ms < heartbeat_deadline_ms(e, c):
+        return heartbeat_deadline_ms(e, c)
+    return silence_deadline_ms(e, c)
 
 
 # When the parked frame must be complete: a fixed time, and more for long ones.
 @cython.cdivision(True)
 cdef uint64_t frame_deadline_ms(engine_t* e, const conn_t* c) noexcept nogil:
-    cdef uint64_t length = c.park_bytes + park_lacks(c)
-    return c.frame_ms + e.settings.frame_ms + length * 1000 // max(e.settings.frame_bytes_per_s, <uint64_t>1)
+    cdef uint64_t length = c.park.bytes + park_lacks(c)
+    cdef uint64_t allowed_ms = e.settings.frame_ms + length * 1000 // max(e.settings.frame_bytes_per_s, <uint64_t>1)
+    return ms_near(e.now_ms, c.park.frame_ms) + allowed_ms
 
 # When the wall clock will show expires_s, as far as we know now.
 cdef uint64_t expiry_deadline_ms(engine_t* e, const conn_t* c) noexcept nogil:
@@ -36,7 +46,7 @@ cdef uint64_t expiry_deadline_ms(engine_t* e, const conn_t* c) noexcept nogil:
 cdef uint64_t conn_next_deadline_ms(engine_t* e, conn_t* c) noexcept nogil:
     cdef uint64_t due = e.now_ms + FAR_MS
     if c.state == CONN_CLOSING:
-        return c.progress_ms + e.settings.linger_ms
+        return linger_deadline_ms(e, c)
     if c.state == CONN_LIVE:
         due = min(due, look_deadline_ms(e, c))
         if c.expires_s:
@@ -46,11 +56,11 @@ cdef uint64_t conn_next_deadline_ms(engine_t* e, conn_t* c) noexcept nogil:
                   + (e.settings.login_ms if c.preauth.received_bytes else e.settings.first_byte_ms))
     if c.flags & CONN_THROTTLED:
         if c.resume_ms:
-            due = min(due, c.resume_ms)
-    elif c.park_bytes:
+            due = min(due, ms_near(e.now_ms, c.resume_ms))
+    elif c.park != NULL:
         due = min(due, frame_deadline_ms(e, c))
     if c.flags & CONN_BLOCKED:
-        due = min(due, c.progress_ms + e.settings.stall_ms)
+        due = min(due, stall_deadline_ms(e, c))
     return due
 
 # ERROR TOKEN_EXPIRED announces the grace period, its end closes.
@@ -65,18 +75,18 @@ cdef void check_expiry(engine_t* e, conn_t* c) noexcept nogil:
 
 # Nothing has been heard for an interval, as far as we know: look into the kernel's buffer.
 cdef void check_silence(engine_t* e, conn_t* c) noexcept nogil:
-    if e.now_ms < c.received_ms + c.heartbeat_ms:
+    if e.now_ms < heartbeat_deadline_ms(e, c):
         return
     if c.flags & CONN_THROTTLED:
         # We are the ones who do not listen.
-        c.received_ms = e.now_ms
+        c.received_ms = <uint32_t>e.now_ms
         return
     if c.fd >= 0:
         e.count[COUNT_PROBES] += 1
         conn_read(e, c)
-    if conn_is_open(c) and silence_deadline_ms(c) <= e.now_ms:
+    if conn_is_open(c) and silence_deadline_ms(e, c) <= e.now_ms:
         conn_doom(e, c, CLOSE_HEARTBEAT_TIMEOUT)
-    elif conn_is_open(c) and c.park_bytes == 0:
+    elif conn_is_open(c) and c.park == NULL:
         conn_lowat(c, True)
 
 
@@ -84,28 +94,32 @@ cdef void check_silence(engine_t* e, conn_t* c) noexcept nogil:
 @cython.cdivision(True)
 cdef void check_flood(engine_t* e, conn_t* c) noexcept nogil:
     cdef settings_t* s = &e.settings
-    cdef uint64_t waiting = c.park_bytes + conn_unread_bytes(c)
+    cdef uint64_t parked = c.park.bytes if c.park != NULL else 0
+    cdef uint64_t waiting = parked + conn_unread_bytes(c)
     cdef uint64_t allowance = s.bytes_per_s * s.flood_factor * s.flood_ms // 1000
     cdef uint64_t frame_allowance = s.frames_per_s * s.flood_factor * s.flood_ms // 1000
     # Before anything is parked: a small frame.
     cdef uint64_t frame_bytes = 64
-    if c.park_bytes >= FRAME_HEADER_BYTES:
-        frame_bytes = FRAME_HEADER_BYTES + ((<uint64_t>c.park[0] << 8) | c.park[1])
+    if parked >= FRAME_HEADER_BYTES:
+        frame_bytes = FRAME_HEADER_BYTES + ((<uint64_t>park_data(c.park)[0] << 8) | park_data(c.park)[1])
     if (s.bytes_per_s and waiting >= allowance) or (s.frames_per_s and waiting // frame_bytes >= frame_allowance):
-        if c.flood_ms == 0:
-            c.flood_ms = e.now_ms
-        elif e.now_ms - c.flood_ms >= s.flood_ms:
+        if conn_extra(&e.pool, c) == NULL:
+            conn_doom_no_memory(e, c)
+        elif c.extra.flood_ms == 0:
+            c.extra.flood_ms = e.now_ms
+        elif e.now_ms - c.extra.flood_ms >= s.flood_ms:
             conn_doom(e, c, CLOSE_FLOOD)
-    else:
-        c.flood_ms = 0
+    elif c.extra != NULL:
+        c.extra.flood_ms = 0
+        extra_settle(e, c)
 
 cdef void check_throttle(engine_t* e, conn_t* c) noexcept nogil:
     if c.flags & CONN_THROTTLED:
-        if c.resume_ms and c.resume_ms <= e.now_ms:
+        if c.resume_ms and ms_near(e.now_ms, c.resume_ms) <= e.now_ms:
             check_flood(e, c)
             if conn_is_open(c):
                 conn_resume(e, c)
-    elif c.park_bytes and frame_deadline_ms(e, c) <= e.now_ms:
+    elif c.park != NULL and frame_deadline_ms(e, c) <= e.now_ms:
         conn_doom(e, c, CLOSE_SLOW_FRAME)
 
 cdef void check_login(engine_t* e, conn_t* c) noexcept nogil:
@@ -117,7 +131,7 @@ cdef void check_login(engine_t* e, conn_t* c) noexcept nogil:
 
 cdef void on_deadline(engine_t* e, conn_t* c) noexcept nogil:
     if c.state == CONN_CLOSING:
-        if c.progress_ms + e.settings.linger_ms <= e.now_ms:
+        if linger_deadline_ms(e, c) <= e.now_ms:
             conn_gone(e, c)
             return
     elif c.state == CONN_LIVE:
@@ -128,7 +142,7 @@ cdef void on_deadline(engine_t* e, conn_t* c) noexcept nogil:
         check_login(e, c)
     if conn_is_open(c):
         check_throttle(e, c)
-    if conn_is_open(c) and c.flags & CONN_BLOCKED and c.progress_ms + e.settings.stall_ms <= e.now_ms:
+    if conn_is_open(c) and c.flags & CONN_BLOCKED and stall_deadline_ms(e, c) <= e.now_ms:
         conn_doom(e, c, CLOSE_SLOW)
     if c.state != CONN_GONE and not c.flags & CONN_DOOMED:
         wheel_arm(&e.slab, &e.wheel, c, conn_next_deadline_ms(e, c))

@@ -14,7 +14,7 @@ cdef void door_tell(engine_t* e, conn_t* c) noexcept nogil:
     if c.flags & CONN_READABLE_TOLD:
         return
     c.flags |= CONN_READABLE_TOLD | CONN_BLOCKED
-    wheel_arm(&e.slab, &e.wheel, c, c.progress_ms + e.settings.stall_ms)
+    wheel_arm(&e.slab, &e.wheel, c, stall_deadline_ms(e, c))
     if upcall_new(e, UPCALL_READABLE, conn_handle(c), NULL, 0) == NULL:
         conn_doom_no_memory(e, c)
 
@@ -30,6 +30,6 @@ cdef size_t door_take(engine_t* e, conn_t* c, uint8_t* p, size_t n) noexcept nog
         at += size
     if c.queue_count == 0:
         c.flags &= ~(CONN_READABLE_TOLD | CONN_BLOCKED)
-        if c.lag != NULL:
+        if c.flags & CONN_LAGGING:
             lag_check(e, c)
     return at

@@ -316,7 +316,7 @@ cdef class Engine:
         if not conn_send(self._e, c, <const uint8_t*>frame, <size_t>len(frame)):
             return False
         preauth_done(self._e, c)
-        if c.lag != NULL:
+        if c.flags & CONN_LAGGING:
             lag_check(self._e, c)
         engine_kick(self._e)
         return True
@@ -409,7 +409,7 @@ cdef class Engine:
                 slab_give(&self._e.slab, c)
             raise MemoryError("no room for another connection")
         c.flags |= CONN_DOOR
-        c.received_ms = self._e.now_ms
+        c.received_ms = <uint32_t>self._e.now_ms
         self._e.count[COUNT_ACCEPTED] += 1
         wheel_arm(&self._e.slab, &self._e.wheel, c, self._e.now_ms + self._e.settings.first_byte_ms)
         return conn_handle(c)

@@ -29,12 +29,13 @@ cdef inline void conn_ephemeral(engine_t* e, conn_t* c, frame_t* frame) noexcept
 # To all local followers of the set but one.
 cdef void ephemeral_fan_out(engine_t* e, topic_set_t* topic_set, frame_t* frame, uint32_t topic,
                             uint32_t but_slot) noexcept nogil:
-    cdef uint32_t index
+    cdef const follower_t* followers = topic_set_followers(topic_set)
     cdef const follower_t* follower
+    cdef uint32_t index
     for index in range(topic_set.count):
-        follower = &topic_set.followers[index]
+        follower = &followers[index]
         if index + 4 < topic_set.count:
-            chatd_prefetch(slab_at(&e.slab, topic_set.followers[index + 4].slot))
+            chatd_prefetch(slab_at(&e.slab, followers[index + 4].slot))
         if follower.slot != but_slot and follower.topics & topic:
             conn_ephemeral(e, slab_at(&e.slab, follower.slot), frame)
 

@@ -59,7 +59,7 @@ cdef bint map64_grow(map64_t* m, pool_t* pool) noexcept nogil:
     for at in range(m.room):
         if m.places[at].key != 0:
             map64_place(&larger, m.places[at].key, m.places[at].value)
-    pool_free(pool, m.places, m.room * sizeof(map_place_t))
+    pool_drop(pool, m.places, m.room * sizeof(map_place_t))
     m[0] = larger
     return True
 

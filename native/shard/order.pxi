@@ -10,60 +10,69 @@ cdef enum:
     REFUSED_ROOM_MIN = 8
 
 
+cdef inline refused_t* conn_refused(const conn_t* c) noexcept nogil:
+    return c.extra.refused if c.extra != NULL else NULL
+
 # May cseq go to cid now, as far as this connection's refusals are concerned?
 cdef inline bint order_allows(const conn_t* c, uint64_t cseq, uint64_t cid) noexcept nogil:
+    cdef const refused_t* refused = conn_refused(c)
     cdef uint32_t index
-    if c.refused == NULL:
+    if refused == NULL:
         return True
-    for index in range(c.refused.count):
-        if c.refused.sends[index].cid == cid and c.refused.sends[index].cseq < cseq:
+    for index in range(refused.count):
+        if refused.sends[index].cid == cid and refused.sends[index].cseq < cseq:
             return False
     return True
 
 cdef void order_drop(engine_t* e, conn_t* c) noexcept nogil:
-    if c.refused != NULL:
-        pool_free(&e.pool, c.refused.sends, c.refused.room * sizeof(refused_send_t))
-        pool_free(&e.pool, c.refused, sizeof(refused_t))
-        c.refused = NULL
+    cdef refused_t* refused = conn_refused(c)
+    if refused != NULL:
+        pool_free(&e.pool, refused.sends, refused.room * sizeof(refused_send_t))
+        pool_free(&e.pool, refused, sizeof(refused_t))
+        c.extra.refused = NULL
+        extra_settle(e, c)
 
 # cseq was retried or skipped.
 cdef void order_settle(engine_t* e, conn_t* c, uint64_t cseq) noexcept nogil:
+    cdef refused_t* refused = conn_refused(c)
     cdef uint32_t index
-    if c.refused == NULL:
+    if refused == NULL:
         return
-    for index in range(c.refused.count):
-        if c.refused.sends[index].cseq == cseq:
-            c.refused.count -= 1
-            c.refused.sends[index] = c.refused.sends[c.refused.count]
+    for index in range(refused.count):
+        if refused.sends[index].cseq == cseq:
+            refused.count -= 1
+            refused.sends[index] = refused.sends[refused.count]
             break
-    if c.refused.count == 0:
+    if refused.count == 0:
         order_drop(e, c)
 
 # Remember a refusal. False: the connection is doomed.
 cdef bint order_note(engine_t* e, conn_t* c, uint64_t cseq, uint64_t cid) noexcept nogil:
+    cdef refused_t* refused = conn_refused(c)
     cdef uint32_t index
     cdef void* block
-    if c.refused == NULL:
-        c.refused = <refused_t*>pool_alloc_zeroed(&e.pool, sizeof(refused_t))
-        if c.refused == NULL:
+    if refused == NULL:
+        if conn_extra(&e.pool, c) != NULL:
+            refused = c.extra.refused = <refused_t*>pool_alloc_zeroed(&e.pool, sizeof(refused_t))
+        if refused == NULL:
             conn_doom_no_memory(e, c)
             return False
-    for index in range(c.refused.count):
-        if c.refused.sends[index].cseq == cseq:
-            c.refused.sends[index].cid = cid
+    for index in range(refused.count):
+        if refused.sends[index].cseq == cseq:
+            refused.sends[index].cid = cid
             return True
-    if c.refused.count >= e.settings.refused_sends_max:
+    if refused.count >= e.settings.refused_sends_max:
         conn_doom(e, c, CLOSE_FLOOD)
         return False
-    if c.refused.count == c.refused.room:
-        block = pool_double(&e.pool, c.refused.sends, &c.refused.room, sizeof(refused_send_t), REFUSED_ROOM_MIN)
+    if refused.count == refused.room:
+        block = pool_double(&e.pool, refused.sends, &refused.room, sizeof(refused_send_t), REFUSED_ROOM_MIN)
         if block == NULL:
             conn_doom_no_memory(e, c)
             return False
-        c.refused.sends = <refused_send_t*>block
-    c.refused.sends[c.refused.count].cid = cid
-    c.refused.sends[c.refused.count].cseq = cseq
-    c.refused.count += 1
+        refused.sends = <refused_send_t*>block
+    refused.sends[refused.count].cid = cid
+    refused.sends[refused.count].cseq = cseq
+    refused.count += 1
     return True
 
 # NAK a SEND or SKIP. A retryable refusal of a SEND closes the gate of its conversation.

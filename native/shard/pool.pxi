@@ -8,7 +8,7 @@
 # use. Debug builds keep nothing, so that sanitizers see every free.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdlib cimport calloc
+from libc.stdlib cimport calloc, realloc
 
 cdef extern from * nogil:
     """
@@ -83,6 +83,24 @@ cdef inline void pool_free(pool_t* pool, void* p, size_t n) noexcept nogil:
     block.next = pool.unused[index]
     pool.unused[index] = block
     pool.cached_bytes[index] += room
+
+# The block with room for n bytes instead of n_before; NULL: no memory, the old one stays. What a table leaves behind
+# goes back to malloc and not into a list of blocks: it is as large as all the table, and nobody needs its like again.
+cdef void* pool_resize(pool_t* pool, void* p, size_t n_before, size_t n) noexcept nogil:
+    cdef size_t before = pool_room(n_before) if p != NULL else 0
+    cdef size_t room = pool_room(n)
+    cdef void* block
+    if pool.used_bytes - before + room > pool.used_bytes_max:
+        return NULL
+    block = realloc(p, room)
+    if block != NULL:
+        pool.used_bytes += room - before
+    return block
+
+cdef void pool_drop(pool_t* pool, void* p, size_t n) noexcept nogil:
+    if p != NULL:
+        pool.used_bytes -= pool_room(n)
+        free(p)
 
 cdef void pool_dispose(pool_t* pool) noexcept nogil:
     cdef int index

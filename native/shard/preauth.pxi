@@ -254,7 +254,7 @@ cdef void preauth_done(engine_t* e, conn_t* c) noexcept nogil:
     preauth_leave(e, c)
     c.state = CONN_LIVE
     c.flags |= CONN_SESSION
-    c.received_ms = e.now_ms
+    c.received_ms = <uint32_t>e.now_ms
     e.slab.live_count += 1
     e.count[COUNT_LOGINS] += 1
     conn_lowat(c, True)

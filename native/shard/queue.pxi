@@ -53,7 +53,7 @@ cdef inline bint queue_push(engine_t* e, conn_t* c, frame_t* frame) noexcept nog
         conn_doom_no_memory(e, c)
         return False
     if c.queue_count == 0:
-        c.progress_ms = e.now_ms
+        c.progress_ms = <uint32_t>e.now_ms
     queue_at(c, c.queue_count)[0] = frame
     frame.refs += 1
     c.queue_count += 1
@@ -81,7 +81,7 @@ cdef void queue_advance(engine_t* e, conn_t* c, size_t n) noexcept nogil:
     cdef size_t left
     e.count[COUNT_BYTES_OUT] += n
     if n:
-        c.progress_ms = e.now_ms
+        c.progress_ms = <uint32_t>e.now_ms
     while n:
         chatd_assert(c.queue_count > 0)
         frame = queue_at(c, 0)[0]
@@ -151,7 +151,7 @@ cdef void queue_flush(engine_t* e, conn_t* c) noexcept nogil:
             e.count[COUNT_SHORT_WRITES] += 1
             c.flags |= CONN_BLOCKED
             conn_watch(e, c)
-            wheel_arm(&e.slab, &e.wheel, c, c.progress_ms + e.settings.stall_ms)
+            wheel_arm(&e.slab, &e.wheel, c, stall_deadline_ms(e, c))
             return
     conn_watch(e, c)
 

@@ -47,7 +47,8 @@ cdef inline uint32_t conn_events(const conn_t* c) noexcept nogil:
 cdef bint conn_watch_first(engine_t* e, conn_t* c) noexcept nogil:
     cdef epoll_event event
     memset(&event, 0, sizeof(event))
-    event.events = c.epoll_mask = EPOLLIN
+    event.events = EPOLLIN
+    c.epoll_mask = EPOLLIN
     event.data.u64 = conn_handle(c)
     return epoll_ctl(e.epoll_fd, EPOLL_CTL_ADD, c.fd, &event) == 0
 
@@ -58,7 +59,8 @@ cdef void conn_watch(engine_t* e, conn_t* c) noexcept nogil:
     if c.fd < 0 or events == c.epoll_mask:
         return
     memset(&event, 0, sizeof(event))
-    event.events = c.epoll_mask = events
+    event.events = events
+    c.epoll_mask = <uint8_t>events
     event.data.u64 = conn_handle(c)
     if epoll_ctl(e.epoll_fd, EPOLL_CTL_MOD, c.fd, &event) != 0:
         conn_doom_no_memory(e, c)
@@ -158,7 +160,7 @@ cdef void conn_flush(engine_t* e, conn_t* c) noexcept nogil:
         door_tell(e, c)
         return
     queue_flush(e, c)
-    if c.lag != NULL:
+    if c.flags & CONN_LAGGING:
         lag_check(e, c)
     if c.state == CONN_CLOSING and c.queue_count == 0:
         closing_flushed(e, c)

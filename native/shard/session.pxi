@@ -122,69 +122,76 @@ cdef bint preauth_allows(engine_t* e, conn_t* c, size_t length) noexcept nogil:
 # -- bytes that have to wait -------------------------------------------------------------------------------------------
 
 cdef void park_give_back(engine_t* e, conn_t* c) noexcept nogil:
-    e.parked_bytes -= c.park_room
-    pool_free(&e.pool, c.park, c.park_room)
-    c.park = NULL
-    c.park_bytes = c.park_room = 0
+    if c.park != NULL:
+        e.parked_bytes -= c.park.room
+        pool_free(&e.pool, c.park, c.park.room)
+        c.park = NULL
+
+# Room for `need` parked bytes. False: the connection is doomed.
+cdef bint park_reserve(engine_t* e, conn_t* c, size_t need) noexcept nogil:
+    cdef size_t room = pool_room(sizeof(park_t) + need)
+    cdef park_t* larger
+    if c.park != NULL and room <= c.park.room:
+        return True
+    if need > PARK_BYTES_MAX or e.parked_bytes + room > e.settings.parked_bytes_max:
+        conn_doom(e, c, CLOSE_FLOOD)
+        return False
+    larger = <park_t*>pool_alloc(&e.pool, room)
+    if larger == NULL:
+        conn_doom_no_memory(e, c)
+        return False
+    if c.park == NULL:
+        larger.bytes = 0
+        larger.frame_ms = <uint32_t>e.now_ms
+        conn_lowat(c, False)
+    else:
+        memcpy(larger, c.park, sizeof(park_t) + c.park.bytes)
+    park_give_back(e, c)
+    e.parked_bytes += room
+    larger.room = <uint32_t>room
+    c.park = larger
+    return True
 
 # Append to the parked bytes. False: the connection is doomed.
 cdef bint park_append(engine_t* e, conn_t* c, const uint8_t* p, size_t n) noexcept nogil:
-    cdef size_t need = c.park_bytes + n
-    cdef size_t room
-    cdef uint8_t* larger
     if n == 0:
         return True
-    if need > c.park_room:
-        room = pool_room(need)
-        if need > PARK_BYTES_MAX or e.parked_bytes + room > e.settings.parked_bytes_max:
-            conn_doom(e, c, CLOSE_FLOOD)
-            return False
-        larger = <uint8_t*>pool_alloc(&e.pool, room)
-        if larger == NULL:
-            conn_doom_no_memory(e, c)
-            return False
-        if c.park_bytes:
-            memcpy(larger, c.park, c.park_bytes)
-        pool_free(&e.pool, c.park, c.park_room)
-        e.parked_bytes += room - c.park_room
-        c.park = larger
-        c.park_room = <uint32_t>room
-    if c.park_bytes == 0:
-        c.frame_ms = e.now_ms
-        conn_lowat(c, False)
-    memcpy(c.park + c.park_bytes, p, n)
-    c.park_bytes += <uint32_t>n
+    if not park_reserve(e, c, n + (c.park.bytes if c.park != NULL else 0)):
+        return False
+    memcpy(park_data(c.park) + c.park.bytes, p, n)
+    c.park.bytes += <uint32_t>n
     return True
 
 # Forget the first n parked bytes; the rest is a new frame.
 cdef void park_consume(engine_t* e, conn_t* c, size_t n) noexcept nogil:
     if n == 0:
         return
-    c.park_bytes -= <uint32_t>n
-    if c.park_bytes == 0:
+    c.park.bytes -= <uint32_t>n
+    if c.park.bytes == 0:
         park_give_back(e, c)
         return
-    memmove(c.park, c.park + n, c.park_bytes)
-    c.frame_ms = e.now_ms
+    memmove(park_data(c.park), park_data(c.park) + n, c.park.bytes)
+    c.park.frame_ms = <uint32_t>e.now_ms
 
 # How many bytes the parked frame still lacks: of its header first, then of its body.
 cdef size_t park_lacks(const conn_t* c) noexcept nogil:
+    cdef const uint8_t* data = park_data(c.park)
     cdef size_t total
     if c.state == CONN_PROXY:
-        return proxy_lacks(c.park, c.park_bytes)
-    if c.park_bytes < FRAME_HEADER_BYTES:
-        return FRAME_HEADER_BYTES - c.park_bytes
-    total = FRAME_HEADER_BYTES + ((<size_t>c.park[0] << 8) | c.park[1])
-    return total - c.park_bytes if total > c.park_bytes else 0
+        return proxy_lacks(data, c.park.bytes)
+    if c.park.bytes < FRAME_HEADER_BYTES:
+        return FRAME_HEADER_BYTES - c.park.bytes
+    total = FRAME_HEADER_BYTES + ((<size_t>data[0] << 8) | data[1])
+    return total - c.park.bytes if total > c.park.bytes else 0
 
 # Complete the parked frame from p, and handle it; returns how many bytes of p went into it.
 cdef size_t park_fill(engine_t* e, conn_t* c, const uint8_t* p, size_t n) noexcept nogil:
     cdef size_t at = 0, step, consumed
-    while c.park_bytes and conn_is_open(c):
+    while c.park != NULL and conn_is_open(c):
         step = park_lacks(c)
         # Before login a frame is judged by its header, before the rest of it has come.
         if step == 0 or c.state != CONN_LIVE:
-            consumed = conn_frames(e, c, c.park, c.park_bytes)
+            consumed = conn_frames(e, c, park_data(c.park), c.park.bytes)
             park_consume(e, c, consumed)
             if consumed:
                 continue
@@ -199,16 +206,16 @@ cdef size_t park_fill(engine_t* e, conn_t* c, const uint8_t* p, size_t n) noexce
 # Bytes from the peer. Returns how many were taken: all of them, unless `take_all` is false and a throttle began.
 cdef size_t conn_receive(engine_t* e, conn_t* c, const uint8_t* p, size_t n, bint take_all) noexcept nogil:
     cdef size_t at = 0
-    c.received_ms = e.now_ms
+    c.received_ms = <uint32_t>e.now_ms
     e.count[COUNT_BYTES_IN] += n
     if c.state != CONN_LIVE and c.preauth != NULL:
         c.preauth.received_bytes += <uint32_t>n
         if c.preauth.received_bytes > e.settings.preauth_bytes_max + FRAME_HEADER_BYTES:
             conn_doom(e, c, CLOSE_BAD_FRAME)
             return n
-    if c.park_bytes:
+    if c.park != NULL:
         at = park_fill(e, c, p, n)
-    if c.park_bytes == 0 and conn_is_open(c) and not c.flags & CONN_THROTTLED:
+    if c.park == NULL and conn_is_open(c) and not c.flags & CONN_THROTTLED:
         at += conn_frames(e, c, p + at, n - at)
     if not conn_is_open(c):
         return n
@@ -216,7 +223,7 @@ cdef size_t conn_receive(engine_t* e, conn_t* c, const uint8_t* p, size_t n, bin
         return at
     if at < n:
         park_append(e, c, p + at, n - at)
-    if c.park_bytes:
+    if c.park != NULL:
         wheel_arm(&e.slab, &e.wheel, c, frame_deadline_ms(e, c))
     return n
 
@@ -229,21 +236,23 @@ cdef void conn_throttle(engine_t* e, conn_t* c, uint64_t until_ms) noexcept nogi
         return
     e.count[COUNT_THROTTLED] += 1
     c.flags |= CONN_THROTTLED
-    c.resume_ms = until_ms
-    conn_watch(e, c)
+    c.resume_ms = 0
     if until_ms:
+        # The one moment that would say "until an answer" is a millisecond later.
+        c.resume_ms = max(<uint32_t>until_ms, <uint32_t>1)
         wheel_arm(&e.slab, &e.wheel, c, until_ms)
+    conn_watch(e, c)
 
 # Read again, beginning with what was parked.
 cdef void conn_resume(engine_t* e, conn_t* c) noexcept nogil:
     cdef upcall_t* up
     c.flags &= ~CONN_THROTTLED
     c.resume_ms = 0
-    if c.park_bytes:
-        park_consume(e, c, conn_frames(e, c, c.park, c.park_bytes))
-        if c.park_bytes:
+    if c.park != NULL:
+        park_consume(e, c, conn_frames(e, c, park_data(c.park), c.park.bytes))
+        if c.park != NULL:
             # Our throttle was no fault of the peer's: its frame starts to be late now.
-            c.frame_ms = e.now_ms
+            c.park.frame_ms = <uint32_t>e.now_ms
     if c.flags & CONN_THROTTLED or not conn_is_open(c):
         return
     conn_watch(e, c)

@@ -7,7 +7,7 @@ cdef enum:
     LISTENERS_MAX = 16
     PEERS_MAX = 64                  # shards; bits of link_interest.shards
     EPOLL_EVENTS_MAX = 512          # per tick
-    SCRATCH_BYTES = 65536           # one read
+    SCRATCH_BYTES = 65536 - 64      # one read; parked behind its header it fits into a block of 64 KiB
     GATHER_FRAMES_MAX = 256         # one write
     GATHER_BYTES_MAX = 65536
 

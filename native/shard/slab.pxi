@@ -1,11 +1,13 @@
 # Slab: one record per connection, and nothing else for an idle one.
 #
-# An idle, authenticated, subscribed connection costs its record here (conn_t), a subscription entry and no buffer:
-# every extra (output queue, unacknowledged ring, parked bytes, outstanding calls, LAG list) is a pointer that is NULL
-# most of the time. Records come in chunks that never move, so a conn_t* is good until its slot is freed, which happens
-# only between ticks. A slot is named outside by its handle, slot | generation << 32; freeing it counts the generation
-# up, so that a late answer, a late command and a stale epoll event are recognised by one comparison. Price: chunks are
-# never given back; 100,000 connections that once were keep their 30 MB.
+# An idle, authenticated, subscribed connection costs its record here (conn_t), a subscription entry and no buffer: the
+# output queue, the ring of what is unacknowledged and the parked bytes are pointers that are NULL most of the time, and
+# so is `extra`, for what most connections need for a moment or never. Times are the low 32 bits of a clock in
+# milliseconds; they are good for 24 days around now (ms_near). Records come in chunks that never move, so a conn_t* is
+# good until its slot is freed, which happens only between ticks. A slot is named outside by its handle,
+# slot | generation << 32; freeing it counts the generation up, so that a late answer, a late command and a stale epoll
+# event are recognised by one comparison. Price: chunks are never given back; 100,000 connections that once were keep
+# their 25 MB.
 
 cdef enum:
     SLAB_CHUNK_BITS = 8             # 256 records per chunk
@@ -94,6 +96,20 @@ cdef struct refused_t:
     uint32_t room
     refused_send_t* sends
 
+# What few connections need, and those mostly for a moment. Freed as soon as nothing stands in it (extra_settle).
+cdef struct extra_t:
+    lag_t* lag                      # not NULL exactly while CONN_LAGGING
+    calls_t* calls
+    refused_t* refused
+    uint64_t flood_ms               # since when it is flooding; 0: it is not
+
+# Received bytes that wait: a partial frame, or what a throttle left. The bytes follow.
+cdef struct park_t:
+    uint32_t bytes                  # never 0
+    uint32_t room                   # of the whole block
+    uint32_t frame_ms               # when the first frame in it was started
+    uint32_t _unused
+
 # Only before login.
 cdef struct preauth_t:
     uint8_t nonce[16]
@@ -129,7 +145,6 @@ cdef struct conn_t:
     uint32_t window_frames
     uint32_t window_bytes
     uint64_t deliver_count          # DELIVERs queued since login; the client acknowledges this count
-    lag_t* lag
     # Who.
     uint64_t user
     uint64_t device
@@ -138,39 +153,34 @@ cdef struct conn_t:
     uint16_t frame_bytes_max
     uint8_t state
     uint8_t close_reason
+    extra_t* extra
+    preauth_t* preauth
     # Input.
-    uint8_t* park                   # bytes read and not processed: a partial frame, or what a throttle left
-    uint32_t park_bytes
-    uint32_t park_room
-    uint64_t received_ms            # when the last byte came
-    uint64_t frame_ms               # when the parked frame was started
+    park_t* park
     uint64_t frames_tat_ns          # theoretical arrival times of the rate limits (rates.pxi)
     uint64_t bytes_tat_ns
     uint64_t sends_tat_ns
-    uint64_t resume_ms              # end of a throttle by rate; 0: by answers
-    uint64_t flood_ms               # since when it is flooding; 0: it is not
-    uint32_t acked_ms               # low bits of the time of the last ACK
+    uint32_t received_ms            # when the last byte came
+    uint32_t resume_ms              # end of a throttle by rate; 0: by answers
+    uint32_t acked_ms               # when the last ACK came
     uint32_t sends_in_flight
     uint32_t inflight_first         # chain of its entries in the in-flight table
     uint32_t inflight_last
-    uint32_t epoll_mask
-    calls_t* calls
-    refused_t* refused
-    preauth_t* preauth
     # Subscriptions: chain of entries, and the one used last.
     uint32_t subscription_first
     uint32_t subscription_count
     uint32_t subscription_hint
     uint32_t expires_s              # wall clock; 0: never
     # Deadlines.
-    uint64_t progress_ms            # when the queue last moved
-    uint64_t deadline_ms            # of the armed timer; 0: not armed
+    uint32_t progress_ms            # when the queue last moved
+    uint32_t deadline_ms            # of the armed timer; 0: not armed
     uint32_t timer_next
     uint32_t timer_prev
-    uint32_t timer_bucket
     uint32_t heartbeat_ms
     uint32_t address_index          # of the table of addresses, if CONN_OWN_ADDRESS; our count pins that entry
     uint32_t close_retry_ms         # for BYE
+    uint8_t timer_bucket
+    uint8_t epoll_mask              # EPOLLIN, EPOLLOUT
 
 cdef struct slab_t:
     conn_t** chunks
@@ -204,6 +214,19 @@ cdef inline conn_t* slab_find(const slab_t* slab, uint64_t handle) noexcept nogi
     if c.generation != <uint32_t>(handle >> 32) and not chatd_sabotage(SABOTAGE_NO_GENERATION):
         return NULL
     return c
+
+# The moment that `stamp` has the low bits of; at most 24 days before or after now.
+cdef inline uint64_t ms_near(uint64_t now_ms, uint32_t stamp) noexcept nogil:
+    return now_ms + <uint64_t><int64_t><int32_t>(stamp - <uint32_t>now_ms)
+
+cdef inline uint8_t* park_data(park_t* park) noexcept nogil:
+    return <uint8_t*>(park + 1)
+
+# The record of what is rare, made when there is none. NULL: no memory.
+cdef extra_t* conn_extra(pool_t* pool, conn_t* c) noexcept nogil:
+    if c.extra == NULL:
+        c.extra = <extra_t*>pool_alloc_zeroed(pool, sizeof(extra_t))
+    return c.extra
 
 cdef inline bint conn_is_before_login(const conn_t* c) noexcept nogil:
     return CONN_PROXY <= c.state <= CONN_REGISTERED

@@ -8,7 +8,8 @@
 # looks at membership: the hub grants (LINK_H_GRANT) and takes back.
 
 cdef enum:
-    FOLLOWERS_ROOM_MIN = 2          # most conversations are of two
+    FOLLOWERS_WITHIN = 2            # most conversations are of two: their followers stand in the set itself
+    FOLLOWERS_BESIDE_MIN = 5        # a block of 64 bytes
     SUBSCRIPTIONS_WALKED = 4        # a connection with more has all of its entries in by_pair
     SUBSCRIPTION_NONE = 0xFFFFFFFF
 
@@ -17,11 +18,15 @@ cdef struct follower_t:
     uint32_t entry                  # index into subscriptions_t.entries
     uint32_t topics
 
+cdef union followers_t:
+    follower_t within[FOLLOWERS_WITHIN]
+    follower_t* beside              # when room > FOLLOWERS_WITHIN
+
 # One conversation with followers here or elsewhere.
 cdef struct topic_set_t:
     uint64_t cid                    # 0: free, next in `count`
     uint64_t shards                 # bit i: shard i has followers
-    follower_t* followers
+    followers_t followers
     uint32_t count
     uint32_t room
 
@@ -62,14 +67,38 @@ cdef void* pool_double(pool_t* pool, void* old, uint32_t* room, size_t item_byte
     cdef uint32_t larger = room[0] * 2 if room[0] else room_min
     cdef void* block
     larger = <uint32_t>(pool_room(larger * item_bytes) // item_bytes)
-    block = pool_alloc(pool, larger * item_bytes)
-    if block == NULL:
-        return NULL
-    if room[0]:
-        memcpy(block, old, room[0] * item_bytes)
-        pool_free(pool, old, room[0] * item_bytes)
-    room[0] = larger
+    block = pool_resize(pool, old, room[0] * item_bytes, larger * item_bytes)
+    if block != NULL:
+        room[0] = larger
     return block
+
+cdef inline follower_t* topic_set_followers(topic_set_t* topic_set) noexcept nogil:
+    return topic_set.followers.beside if topic_set.room > FOLLOWERS_WITHIN else topic_set.followers.within
+
+# Room for one more. False: no memory.
+cdef bint topic_set_grow(engine_t* e, topic_set_t* topic_set) noexcept nogil:
+    cdef follower_t* beside
+    if topic_set.count < topic_set.room:
+        return True
+    if topic_set.room > FOLLOWERS_WITHIN:
+        beside = <follower_t*>pool_double(&e.pool, topic_set.followers.beside, &topic_set.room, sizeof(follower_t), 0)
+        if beside == NULL:
+            return False
+        topic_set.followers.beside = beside
+        return True
+    beside = <follower_t*>pool_alloc(&e.pool, FOLLOWERS_BESIDE_MIN * sizeof(follower_t))
+    if beside == NULL:
+        return False
+    memcpy(beside, topic_set.followers.within, topic_set.count * sizeof(follower_t))
+    topic_set.followers.beside = beside
+    topic_set.room = FOLLOWERS_BESIDE_MIN
+    return True
+
+cdef void topic_set_empty(engine_t* e, topic_set_t* topic_set) noexcept nogil:
+    if topic_set.room > FOLLOWERS_WITHIN:
+        pool_free(&e.pool, topic_set.followers.beside, topic_set.room * sizeof(follower_t))
+    topic_set.room = FOLLOWERS_WITHIN
+    topic_set.cid = 0
 
 cdef topic_set_t* topic_set_find(subscriptions_t* subs, uint64_t cid) noexcept nogil:
     cdef uint32_t index = map64_get(&subs.by_cid, cid)
@@ -97,6 +126,7 @@ cdef topic_set_t* topic_set_make(engine_t* e, uint64_t cid) noexcept nogil:
         subs.set_free = subs.sets[index].count
     memset(&subs.sets[index], 0, sizeof(topic_set_t))
     subs.sets[index].cid = cid
+    subs.sets[index].room = FOLLOWERS_WITHIN
     return &subs.sets[index]
 
 # Free the set when nobody follows it, neither here nor elsewhere.
@@ -105,9 +135,7 @@ cdef void topic_set_release(engine_t* e, topic_set_t* topic_set) noexcept nogil:
     if topic_set.count or topic_set.shards:
         return
     map64_remove(&subs.by_cid, topic_set.cid)
-    pool_free(&e.pool, topic_set.followers, topic_set.room * sizeof(follower_t))
-    topic_set.cid = 0
-    topic_set.followers = NULL
+    topic_set_empty(e, topic_set)
     topic_set.count = subs.set_free
     subs.set_free = <uint32_t>(topic_set - subs.sets)
 
@@ -177,23 +205,17 @@ cdef bint subscription_put(engine_t* e, conn_t* c, uint64_t cid, uint32_t topics
     cdef subscriptions_t* subs = &e.subscriptions
     cdef subscription_t* entry = subscription_find(e, c, cid)
     cdef topic_set_t* topic_set
+    cdef follower_t* follower
     cdef uint32_t index
-    cdef void* block
     if entry != NULL:
-        subs.sets[entry.topic_set].followers[entry.place].topics = topics
+        topic_set_followers(&subs.sets[entry.topic_set])[entry.place].topics = topics
         return True
     if c.subscription_count >= e.settings.subscriptions_max:
         return False
     topic_set = topic_set_make(e, cid)
     if topic_set == NULL:
         return False
-    if topic_set.count == topic_set.room:
-        block = pool_double(&e.pool, topic_set.followers, &topic_set.room, sizeof(follower_t), FOLLOWERS_ROOM_MIN)
-        if block == NULL:
-            topic_set_release(e, topic_set)
-            return False
-        topic_set.followers = <follower_t*>block
-    index = subscription_take(e)
+    index = subscription_take(e) if topic_set_grow(e, topic_set) else <uint32_t>SUBSCRIPTION_NONE
     if index == <uint32_t>SUBSCRIPTION_NONE:
         topic_set_release(e, topic_set)
         return False
@@ -214,9 +236,10 @@ cdef bint subscription_put(engine_t* e, conn_t* c, uint64_t cid, uint32_t topics
         subs.entries[entry.next].previous = index
     c.subscription_first = index
     c.subscription_count += 1
-    topic_set.followers[topic_set.count].slot = c.slot
-    topic_set.followers[topic_set.count].entry = index
-    topic_set.followers[topic_set.count].topics = topics
+    follower = &topic_set_followers(topic_set)[topic_set.count]
+    follower.slot = c.slot
+    follower.entry = index
+    follower.topics = topics
     topic_set.count += 1
     subs.entry_count += 1
     return True
@@ -225,10 +248,11 @@ cdef void subscription_remove(engine_t* e, conn_t* c, uint32_t index) noexcept n
     cdef subscriptions_t* subs = &e.subscriptions
     cdef subscription_t* entry = &subs.entries[index]
     cdef topic_set_t* topic_set = &subs.sets[entry.topic_set]
-    cdef follower_t* last = &topic_set.followers[topic_set.count - 1]
+    cdef follower_t* followers = topic_set_followers(topic_set)
+    cdef follower_t* last = &followers[topic_set.count - 1]
     cdef uint64_t key = subscription_key(topic_set.cid, c.slot)
     chatd_require(entry.slot == c.slot and entry.place < topic_set.count)
-    topic_set.followers[entry.place] = last[0]
+    followers[entry.place] = last[0]
     subs.entries[last.entry].place = entry.place
     topic_set.count -= 1
     if map64_get(&subs.by_pair, key) == index:
@@ -265,7 +289,7 @@ cdef void subscriptions_dispose(engine_t* e) noexcept nogil:
     cdef uint32_t index
     for index in range(subs.set_used):
         if subs.sets[index].cid:
-            pool_free(&e.pool, subs.sets[index].followers, subs.sets[index].room * sizeof(follower_t))
+            topic_set_empty(e, &subs.sets[index])
     pool_free(&e.pool, subs.sets, subs.set_room * sizeof(topic_set_t))
     pool_free(&e.pool, subs.entries, subs.entry_room * sizeof(subscription_t))
     map64_dispose(&subs.by_cid, &e.pool)

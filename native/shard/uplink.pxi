@@ -118,7 +118,7 @@ cdef bint uplink_pump_following(engine_t* e, conn_t* c) noexcept nogil:
         topic_set = &subs.sets[entry.topic_set]
         wr_init(&o, body, sizeof(body))
         wr_varint(&o, topic_set.cid)
-        wr_varint(&o, topic_set.followers[entry.place].topics)
+        wr_varint(&o, topic_set_followers(topic_set)[entry.place].topics)
         if not call_write(e, c, OP_SUBSCRIBE, 0, body, <size_t>(o.p - body), True):
             return False
         e.hub.attach_entry = entry.next
@@ -234,7 +234,7 @@ cdef bint on_frames(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
             else:
                 conn_send(e, c, p + at, size)
         at += size
-    if record.flags & LINK_FRAMES_DONE and c != NULL and c.calls != NULL:
+    if record.flags & LINK_FRAMES_DONE and c != NULL and conn_calls(c) != NULL:
         op = 0
         ref = 0
         if last:

@@ -50,6 +50,9 @@ cdef inline uint32_t wheel_bucket(const wheel_t* w, uint64_t due) noexcept nogil
     level = WHEEL_LEVELS - 1
     return (level << WHEEL_BITS) | <uint32_t>(((w.tick >> (WHEEL_BITS * level)) - 1) & (WHEEL_BUCKETS - 1))
 
+cdef inline uint64_t wheel_deadline_ms(const wheel_t* w, const conn_t* c) noexcept nogil:
+    return ms_near(w.tick << WHEEL_TICK_BITS, c.deadline_ms)
+
 cdef void wheel_unlink(slab_t* slab, wheel_t* w, conn_t* c) noexcept nogil:
     cdef uint32_t bucket = c.timer_bucket
     if c.deadline_ms == 0:
@@ -68,8 +71,8 @@ cdef void wheel_unlink(slab_t* slab, wheel_t* w, conn_t* c) noexcept nogil:
 cdef void wheel_link(slab_t* slab, wheel_t* w, conn_t* c, uint64_t deadline_ms) noexcept nogil:
     # Rounded up: a timer must not fire before its deadline.
     cdef uint32_t bucket = wheel_bucket(w, (deadline_ms + (1 << WHEEL_TICK_BITS) - 1) >> WHEEL_TICK_BITS)
-    c.deadline_ms = deadline_ms
-    c.timer_bucket = bucket
+    c.deadline_ms = max(<uint32_t>deadline_ms, <uint32_t>(WHEEL_FIRED + 1))
+    c.timer_bucket = <uint8_t>bucket
     c.timer_prev = <uint32_t>SLOT_NONE
     c.timer_next = w.first[bucket]
     if c.timer_next != <uint32_t>SLOT_NONE:
@@ -79,10 +82,10 @@ cdef void wheel_link(slab_t* slab, wheel_t* w, conn_t* c, uint64_t deadline_ms) 
 
 # See to it that the connection is looked at by deadline_ms; an earlier timer stays as it is.
 cdef inline void wheel_arm(slab_t* slab, wheel_t* w, conn_t* c, uint64_t deadline_ms) noexcept nogil:
-    if c.deadline_ms != 0 and c.deadline_ms <= deadline_ms:
+    if c.deadline_ms == WHEEL_FIRED or (c.deadline_ms != 0 and wheel_deadline_ms(w, c) <= deadline_ms):
         return
     wheel_unlink(slab, w, c)
-    wheel_link(slab, w, c, deadline_ms if deadline_ms else 1)
+    wheel_link(slab, w, c, deadline_ms)
 
 # The tick at which the next occupied bucket fires or cascades; no later one can matter before it. 0: the wheel is
 # empty.
@@ -141,7 +144,7 @@ cdef void wheel_cascade(slab_t* slab, wheel_t* w, int level, uint64_t next_tick)
     w.tick = next_tick - 1
     while slot != <uint32_t>SLOT_NONE:
         following = slab_at(slab, slot).timer_next
-        wheel_link(slab, w, slab_at(slab, slot), slab_at(slab, slot).deadline_ms)
+        wheel_link(slab, w, slab_at(slab, slot), wheel_deadline_ms(w, slab_at(slab, slot)))
         slot = following
 
 # Disarm the first timer of a fired chain; returns the rest of the chain.

@@ -74,8 +74,9 @@ cdef inline void conn_deliver(engine_t* e, conn_t* c, frame_t* frame) noexcept n
 cdef void lag_start(engine_t* e, conn_t* c) noexcept nogil:
     if c.flags & CONN_LAGGING or c.flags & CONN_DOOMED:
         return
-    c.lag = <lag_t*>pool_alloc_zeroed(&e.pool, sizeof(lag_t))
-    if c.lag == NULL:
+    if conn_extra(&e.pool, c) != NULL:
+        c.extra.lag = <lag_t*>pool_alloc_zeroed(&e.pool, sizeof(lag_t))
+    if c.extra == NULL or c.extra.lag == NULL:
         conn_doom_no_memory(e, c)
         return
     c.flags |= CONN_LAGGING
@@ -83,43 +84,46 @@ cdef void lag_start(engine_t* e, conn_t* c) noexcept nogil:
 
 cdef void lag_note(engine_t* e, conn_t* c, uint64_t cid, uint64_t seq, uint32_t frame_flags) noexcept nogil:
     cdef uint32_t index
+    cdef lag_t* lag
     cdef lag_entry_t* entry
-    if c.lag == NULL:
+    if not c.flags & CONN_LAGGING:
         return
+    lag = c.extra.lag
     e.count[COUNT_DELIVERS_LAGGED] += 1
     if frame_flags & FRAME_TRACED:
         ledger_put(e, HOP_LAGGED, cid, seq, c.user, 1)
-    for index in range(c.lag.count):
-        entry = &c.lag.entries[index]
+    for index in range(lag.count):
+        entry = &lag.entries[index]
         if entry.cid == cid:
             if seq < entry.from_seq:
                 entry.from_seq = seq
             if seq > entry.to_seq:
                 entry.to_seq = seq
             return
-    if c.lag.count == LAG_ENTRIES:
-        c.lag.overflow = True
+    if lag.count == LAG_ENTRIES:
+        lag.overflow = True
         return
-    entry = &c.lag.entries[c.lag.count]
-    c.lag.count += 1
+    entry = &lag.entries[lag.count]
+    lag.count += 1
     entry.cid = cid
     entry.from_seq = entry.to_seq = seq
 
 # Everything that this connection missed is unknown (LINK_H_LOST): LAG(0) as soon as it has drained.
 cdef void lag_everything(engine_t* e, conn_t* c) noexcept nogil:
     lag_start(e, c)
-    if c.lag != NULL:
-        c.lag.overflow = True
+    if c.flags & CONN_LAGGING:
+        c.extra.lag.overflow = True
 
 # After progress of any kind: tell what was left out and push again, once it has drained.
 cdef void lag_check(engine_t* e, conn_t* c) noexcept nogil:
-    cdef lag_t* lag = c.lag
+    cdef lag_t* lag
     cdef uint32_t index
-    if lag == NULL or not conn_is_live(c) or c.queue_bytes > e.settings.queue_drained_bytes:
+    if not c.flags & CONN_LAGGING or not conn_is_live(c) or c.queue_bytes > e.settings.queue_drained_bytes:
         return
     if 2 * c.unacked_count > c.window_frames or 2 * <uint64_t>c.unacked_bytes > c.window_bytes:
         return
-    c.lag = NULL
+    lag = c.extra.lag
+    c.extra.lag = NULL
     c.flags &= ~CONN_LAGGING
     if chatd_sabotage(SABOTAGE_NO_LAG):
         pass
@@ -129,6 +133,7 @@ cdef void lag_check(engine_t* e, conn_t* c) noexcept nogil:
         for index in range(lag.count):
             send_lag(e, c, lag.entries[index].cid, lag.entries[index].from_seq, lag.entries[index].to_seq)
     pool_free(&e.pool, lag, sizeof(lag_t))
+    extra_settle(e, c)
 
 # Under memory pressure: take pushes that were not written yet out of the queue again and note them instead.
 cdef void lag_drop_queued(engine_t* e, conn_t* c) noexcept nogil:
@@ -138,7 +143,7 @@ cdef void lag_drop_queued(engine_t* e, conn_t* c) noexcept nogil:
     if c.queue_delivers == 0:
         return
     lag_start(e, c)
-    if c.lag == NULL:
+    if not c.flags & CONN_LAGGING:
         return
     # The tail of the window is exactly the DELIVERs in the queue; those that stay are entered again.
     for index in range(c.queue_delivers):
@@ -216,7 +221,7 @@ cdef void window_drop(engine_t* e, conn_t* c) noexcept nogil:
         if entry.flags & FRAME_TRACED:
             ledger_put(e, HOP_DROPPED, entry.cid, entry.seq, c.user, 1)
     unacked_give_back(e, c)
-    if c.lag != NULL:
-        pool_free(&e.pool, c.lag, sizeof(lag_t))
-        c.lag = NULL
+    if c.flags & CONN_LAGGING:
+        pool_free(&e.pool, c.extra.lag, sizeof(lag_t))
+        c.extra.lag = NULL
         c.flags &= ~CONN_LAGGING

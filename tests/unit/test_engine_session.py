@@ -205,8 +205,14 @@ def test_preauth_bytes_are_bounded() -> None:
         assert closed_reason(rig, client.handle) == CLOSE_BAD_FRAME
 
 
-def test_silence_closes_after_one_and_a_half_intervals() -> None:
+# Records keep the low 32 bits of times in milliseconds, which start over every 49 days.
+MOMENTS = pytest.mark.parametrize("uptime_ms", [0, (1 << 32) - 3000], ids=["start", "49 days"])
+
+
+@MOMENTS
+def test_silence_closes_after_one_and_a_half_intervals(uptime_ms: int) -> None:
     with Rig(heartbeat_ms=1000, heartbeat_jitter_percent=0) as rig:
+        rig.advance(uptime_ms)
         client = rig.client(1)
         rig.advance(1400)
         client.feed(frames.frame(frames.PING))
@@ -216,8 +222,10 @@ def test_silence_closes_after_one_and_a_half_intervals() -> None:
         assert closed_reason(rig, client.handle) == CLOSE_HEARTBEAT
 
 
-def test_slow_frame_closes() -> None:
+@MOMENTS
+def test_slow_frame_closes(uptime_ms: int) -> None:
     with Rig() as rig:
+        rig.advance(uptime_ms)
         client = rig.client(1)
         data = frames.send(1, 5, bytes(8000))
         client.feed(data[:4])

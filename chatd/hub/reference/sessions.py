@@ -81,16 +81,13 @@ def begin_session(hub: State, device: Device, login: Login, session_epoch: int) 
     device.shard, device.handle, device.session_epoch = login.shard, login.handle, session_epoch
     device.token_epoch, device.features = login.token_epoch, login.features
     device.marks.clear()
-    hub.user(device.user).online.append(device)
+    hub.user(device.user).online.insert(0, device)
     hub.links[login.shard].devices.insert(0, device)
 
 
 def end_session(hub: State, device: Device) -> None:
     """From here on nothing of the session is accepted and nothing is pushed to it."""
-    online = hub.users[device.user].online
-    at = next(index for index, other in enumerate(online) if other is device)
-    online[at] = online[-1]
-    online.pop()
+    hub.users[device.user].online.remove(device)
     hub.links[device.shard].devices.remove(device)
     unsubscribe_all(hub, device)
     device.previous_epoch = device.session_epoch

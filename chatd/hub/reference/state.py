@@ -232,7 +232,6 @@ class User:
 class Subscription:
     conversation: Conversation
     device: Device
-    topics: int
 
 
 @dataclass(slots=True)

@@ -37,15 +37,13 @@ def unsubscribe_all(hub: State, device: Device) -> None:
         remove(hub, device.subscriptions[0])
 
 
-def subscribe(hub: State, device: Device, conversation: Conversation, topics: int) -> int:
+def subscribe(hub: State, device: Device, conversation: Conversation) -> int:
     """0, or why not."""
-    known = find(device, conversation)
-    if known is not None:
-        known.topics = topics
+    if find(device, conversation) is not None:
         return 0
     if len(device.subscriptions) >= hub.settings.subscriptions_max:
         return ErrorCode.LIMIT_REACHED
-    subscription = Subscription(conversation, device, topics)
+    subscription = Subscription(conversation, device)
     device.subscriptions.insert(0, subscription)
     conversation.followers.insert(0, subscription)
     interest_changed(hub, conversation)
@@ -78,7 +76,7 @@ def on_subscription(hub: State, link: links.Link, record: bytes) -> Need | None:
     member = conversation.member(device.user) if conversation is not None else None
     error: int = ErrorCode.NOT_FOUND
     if conversation is not None and member is not None and member.leave_seq == 0:
-        error = subscribe(hub, device, conversation, topics)
+        error = subscribe(hub, device, conversation)
     if error:
         return refuse_call(hub, link, record, cid, error)
     if not is_reattach(record):
