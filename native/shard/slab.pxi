@@ -2,16 +2,20 @@
 #
 # An idle, authenticated, subscribed connection costs its record here (conn_t), a subscription entry and no buffer: the
 # output queue, the ring of what is unacknowledged and the parked bytes are pointers that are NULL most of the time, and
-# so is `extra`, for what most connections need for a moment or never. Times are the low 32 bits of a clock in
+# so is `extra`, which holds what most connections need for a moment or never. Times are the low 32 bits of a clock in
 # milliseconds; they are good for 24 days around now (ms_near). Records come in chunks that never move, so a conn_t* is
 # good until its slot is freed, which happens only between ticks. A slot is named outside by its handle,
 # slot | generation << 32; freeing it counts the generation up, so that a late answer, a late command and a stale epoll
 # event are recognised by one comparison. Price: chunks are never given back; 100,000 connections that once were keep
 # their 25 MB.
 
+cdef extern from "<stdlib.h>" nogil:
+    void* aligned_alloc(size_t alignment, size_t n) noexcept
+
 cdef enum:
     SLAB_CHUNK_BITS = 8             # 256 records per chunk
     SLAB_CHUNK_RECORDS = 1 << SLAB_CHUNK_BITS
+    SLAB_LINE_BYTES = 64            # of the processor's cache
     SLOT_NONE = 0xFFFFFFFF
 
 # Where a connection stands. Order matters: everything from CONN_PROXY to CONN_REGISTERED is before login.
@@ -124,12 +128,17 @@ cdef struct preauth_t:
     uint32_t older                  # list by age, oldest evicted first
     uint32_t younger
 
+# Four cache lines, with 18 bytes to spare. Records that straddled lines made fan-out 10 % slower.
 cdef struct conn_t:
-    # What a push touches, in the first two cache lines.
+    # What every push touches: the first line.
     uint32_t slot
     uint32_t generation             # never 0
     int fd                          # -1: second door, or closed
     uint32_t flags
+    uint32_t features
+    uint16_t frame_bytes_max
+    uint8_t state
+    uint8_t close_reason
     frame_t** queue                 # ring of queue_room references; NULL when empty for a while
     uint32_t queue_room             # power of two or 0
     uint32_t queue_head
@@ -137,6 +146,9 @@ cdef struct conn_t:
     uint32_t queue_bytes            # of all frames in it, FRAME_REF_BYTES for each included; what was written included
     uint32_t queue_offset           # bytes of the first frame that are already written
     uint32_t queue_delivers         # how many of them are DELIVERs; invariant: <= unacked_count
+    uint32_t progress_ms            # when the queue last moved
+    uint32_t received_ms            # when the last byte came
+    # What a DELIVER and an EPHEMERAL frame touch beside it.
     unacked_t* unacked              # ring of unacked_room, oldest first
     uint32_t unacked_room
     uint32_t unacked_head
@@ -145,42 +157,35 @@ cdef struct conn_t:
     uint32_t window_frames
     uint32_t window_bytes
     uint64_t deliver_count          # DELIVERs queued since login; the client acknowledges this count
-    # Who.
     uint64_t user
-    uint64_t device
-    uint64_t session_epoch
-    uint32_t features
-    uint16_t frame_bytes_max
-    uint8_t state
-    uint8_t close_reason
-    extra_t* extra
-    preauth_t* preauth
-    # Input.
     park_t* park
-    uint64_t frames_tat_ns          # theoretical arrival times of the rate limits (rates.pxi)
+    uint32_t subscription_hint      # the one used last
+    uint32_t acked_ms               # when the last ACK came
+    # Rates: theoretical arrival times (rates.pxi), and the end of a throttle.
+    uint64_t frames_tat_ns
     uint64_t bytes_tat_ns
     uint64_t sends_tat_ns
-    uint32_t received_ms            # when the last byte came
-    uint32_t resume_ms              # end of a throttle by rate; 0: by answers
-    uint32_t acked_ms               # when the last ACK came
+    uint32_t resume_ms              # of a throttle by rate; 0: by answers
     uint32_t sends_in_flight
     uint32_t inflight_first         # chain of its entries in the in-flight table
     uint32_t inflight_last
-    # Subscriptions: chain of entries, and the one used last.
-    uint32_t subscription_first
+    uint64_t device
+    uint64_t session_epoch
+    extra_t* extra
+    preauth_t* preauth
+    uint32_t subscription_first     # chain of entries
     uint32_t subscription_count
-    uint32_t subscription_hint
-    uint32_t expires_s              # wall clock; 0: never
     # Deadlines.
-    uint32_t progress_ms            # when the queue last moved
+    uint32_t expires_s              # wall clock; 0: never
+    uint32_t heartbeat_ms
     uint32_t deadline_ms            # of the armed timer; 0: not armed
     uint32_t timer_next
     uint32_t timer_prev
-    uint32_t heartbeat_ms
     uint32_t address_index          # of the table of addresses, if CONN_OWN_ADDRESS; our count pins that entry
     uint32_t close_retry_ms         # for BYE
     uint8_t timer_bucket
     uint8_t epoll_mask              # EPOLLIN, EPOLLOUT
+    uint8_t _unused[18]
 
 cdef struct slab_t:
     conn_t** chunks
@@ -244,6 +249,7 @@ cdef inline bint conn_is_registered(const conn_t* c) noexcept nogil:
 
 
 cdef bint slab_init(slab_t* slab, uint64_t connections_max) noexcept nogil:
+    chatd_require(sizeof(conn_t) % SLAB_LINE_BYTES == 0)
     slab.chunks_max = <uint32_t>((connections_max + SLAB_CHUNK_RECORDS - 1) >> SLAB_CHUNK_BITS)
     slab.used_max = <uint32_t>connections_max
     slab.chunks = <conn_t**>calloc(slab.chunks_max + 1, sizeof(void*))
@@ -255,9 +261,10 @@ cdef bint slab_grow(slab_t* slab) noexcept nogil:
     cdef uint32_t index
     if slab.chunk_count == slab.chunks_max:
         return False
-    chunk = <conn_t*>calloc(SLAB_CHUNK_RECORDS, sizeof(conn_t))
+    chunk = <conn_t*>aligned_alloc(SLAB_LINE_BYTES, SLAB_CHUNK_RECORDS * sizeof(conn_t))
     if chunk == NULL:
         return False
+    memset(chunk, 0, SLAB_CHUNK_RECORDS * sizeof(conn_t))
     slab.chunks[slab.chunk_count] = chunk
     for index in range(SLAB_CHUNK_RECORDS - 1, -1, -1):
         chunk[index].slot = (slab.chunk_count << SLAB_CHUNK_BITS) | index
