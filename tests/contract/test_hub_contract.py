@@ -12,6 +12,7 @@ from support.hub_rig import Rig, either_core, running
 from support.hub_sessions import Shard
 
 from chatd.errors import StoreFullError
+from chatd.storage.sqlite.reader import SqliteReader
 from chatd.wire.schema import ErrorCode, Method
 
 __all__ = ["either_core"]
@@ -54,6 +55,26 @@ async def test_acked_event_is_pulled_and_pushed_in_order(tmp_path: Path) -> None
         pulled, end = await at.rig.pull(at.bob.user, at.cid, 3)
         assert [payload for _, payload in pulled] == [b"%d" % n for n in range(1, 21)]
         assert end == (0, 22, 1)
+
+
+async def test_known_device_comes_back_without_a_read_of_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What RESUME asks of the hub is this registration and nothing else; the shard opens the ticket by itself."""
+    async with meeting(tmp_path) as at:
+        await at.shard.send(at.ann, 1, at.cid)
+        await at.rig.fold()
+        reads = []
+        view = SqliteReader.view
+        monkeypatch.setattr(SqliteReader, "view", lambda reader: reads.append(reader) or view(reader))
+        session = at.ann
+        for _ in range(20):
+            at.shard.link.closed(session)
+            session, answer = await at.shard.login(session.user, session.device)
+            assert (answer.error, answer.cseq_stored) == (0, 1)
+        assert not reads
+        await at.rig.pull(at.bob.user, at.cid, 1)
+        assert reads
 
 
 async def test_retry_gets_the_original_answer_for_ever(tmp_path: Path) -> None:
