@@ -8,31 +8,21 @@ from pathlib import Path
 import pytest
 import trio
 from support.live import Peer, peer
+from support.preload import stepping_clock
 
 from chatd.secrets import mint
 from chatd.testing import ChatdServer
 from chatd.wire.schema import Credential, ErrorCode, Op
 
 HOUR_S = 3600
-LIBRARIES = (
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-)
 
 
 @pytest.fixture
 def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file that says by how many seconds the clock of servers started now is off."""
-    library = next((name for name in LIBRARIES if Path(name).exists()), None)
-    if library is None:
-        pytest.skip("needs libfaketime (Debian package faketime)")
-    file = tmp_path / "clock"
-    file.write_text("+0")
-    monkeypatch.setenv("LD_PRELOAD", library)
-    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(file))
-    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
-    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-    monkeypatch.setenv("DONT_FAKE_MONOTONIC", "1")
+    variables, file = stepping_clock(tmp_path)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     return file
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 from support.live import RETRYABLE, Peer, peer
+from support.preload import failing_disk
 from support.processes import is_alive
 
 from chatd.errors import ChatdError
@@ -23,7 +23,6 @@ MIB = 1 << 20
 REFUSED_WITHIN_S = 0.5
 RECOVERED_WITHIN_S = 5.0
 REFUSES_WITHIN_S = 10.0
-SHIM = Path(__file__).with_name("faultfs.c")
 
 
 # ---- full
@@ -95,15 +94,9 @@ async def test_full_disk_refuses_sends_serves_the_rest_and_recovers_by_itself(sm
 @pytest.fixture
 def armed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file: as many bytes as it has, so many syncs of the journal fail. Servers started now obey it."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("needs a C compiler")
-    library, armed = tmp_path / "faultfs.so", tmp_path / "armed"
-    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-o", library, SHIM, "-ldl"], check=True)
-    armed.touch()
-    monkeypatch.setenv("LD_PRELOAD", str(library))
-    monkeypatch.setenv("FAULTFS_PATH", "journal-")
-    monkeypatch.setenv("FAULTFS_ARMED", str(armed))
+    variables, armed, _ = failing_disk(tmp_path)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     return armed
 
 

@@ -248,9 +248,14 @@ def twin(history: History) -> Findings:
     for c in history.connections:
         welcomes[c.device].append((c.at, c.connection))
     opened = {c.connection: c.at for c in history.connections}
+    attempts: dict[tuple[int, int], int] = defaultdict(int)
+    for send in history.sends:
+        attempts[send.device, send.cseq] += 1
+    # Sent once and stored: accepted, although the answer may have found nobody.
+    once = {event.device_cseq for event in history.stored if event.device_cseq and attempts[event.device_cseq] == 1}
     for send in history.sends:
         device = device_of.get(send.connection)
-        if send.outcome != "ok" or device is None:
+        if device is None or (send.outcome != "ok" and (send.device, send.cseq) not in once):
             continue
         if any(opened[send.connection] < at < send.transmitted for at, _ in welcomes[device]):
             yield f"device {device}: cseq {send.cseq} was accepted from connection {send.connection} after its takeover"

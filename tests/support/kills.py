@@ -123,7 +123,7 @@ async def kill_under_load(
     async with trio.open_nursery() as nursery:
         for index, probe in enumerate(probes):
             nursery.start_soon(probe.run)
-            nursery.start_soon(_load, run, probe, cids[index // 3])
+            nursery.start_soon(load, run, probe, cids[index // 3])
         for probe in probes:
             await probe.welcome.wait()
         nemesis = Nemesis(server, run, probes, seed)
@@ -132,7 +132,7 @@ async def kill_under_load(
             await nemesis.kill(role)
         await trio.sleep(0.5)
         run.loading = False
-        await _settle(run, probes, cids)
+        await settle(run, probes, [cids[index // 3] for index in range(len(probes))])
         for index, cid in enumerate(cids):
             run.history.expected_online[cid] = frozenset(probe.device for probe in probes[3 * index : 3 * index + 3])
         nursery.cancel_scope.cancel()
@@ -140,20 +140,20 @@ async def kill_under_load(
     return run
 
 
-async def _load(run: Run, probe: Probe, cid: int) -> None:
+async def load(run: Run, probe: Probe, cid: int) -> None:
     await probe.welcome.wait()
     while run.loading:
         await probe.send(cid)
         await trio.sleep(probe.random.uniform(0, 0.004))
 
 
-async def _settle(run: Run, probes: list[Probe], cids: list[int]) -> None:
-    """No SEND waits, then five seconds at most for everybody to have everything."""
+async def settle(run: Run, probes: list[Probe], cids: list[int]) -> None:
+    """No SEND waits, then five seconds at most for everybody to have everything. cids: of each probe."""
     with trio.fail_after(RECOVERY_TIMEOUT_S):
         for probe in probes:
             await probe.settled()
-    for index, cid in enumerate(cids):
-        await read_log(run.history, probes[3 * index], cid)
-    heads = {cid: max(event.seq for event in run.history.stored if event.cid == cid) for cid in cids}
+    for cid, reader in dict(zip(cids, probes, strict=True)).items():
+        await read_log(run.history, reader, cid)
+    heads = {cid: max((event.seq for event in run.history.stored if event.cid == cid), default=0) for cid in cids}
     with trio.move_on_after(5):
-        await until(lambda: all(p.positions[cids[i // 3]] >= heads[cids[i // 3]] for i, p in enumerate(probes)))
+        await until(lambda: all(p.positions[cid] >= heads[cid] for p, cid in zip(probes, cids, strict=True)))
