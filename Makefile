@@ -1,6 +1,6 @@
 # `make run` starts a server from a fresh checkout, `make test` is the whole check. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run develop debug test check sanitize sabotage fuzz coverage kills crashes bench wire clean
+.PHONY: help run develop debug test check sanitize sabotage fuzz coverage kills crashes failures bench wire clean
 
 DATA ?= ./data
 MINUTES ?= 1
@@ -58,6 +58,9 @@ kills: develop   ## kill -9 the processes of live servers under load KILLS=500 t
 
 crashes: develop .venv/.services-stamp     ## cut the power of a recorded live run at CUTS=2000 places and recover from each
 	@$(CAMPAIGN).crash_images --cuts $(CUTS) $(if $(JSON),--json $(JSON))
+
+failures: develop    ## fail the n-th malloc, accept4, epoll_ctl, read, write, mmap, ftruncate of each worker, n=1..500
+	@$(CAMPAIGN).failures $(if $(JSON),--json $(JSON)) $(FAILURES_ARGS)
 
 sabotage: develop .venv/.services-stamp    ## build with deliberate faults and show that each one is caught
 	@tools/setup.sh sabotage
