@@ -24,15 +24,18 @@ def skip_sync() -> None:
     """2: the journal is never synced."""
     from chatd.storage.sqlite import journal
 
-    for name in ("create_segment", "open_segment"):
-        made = getattr(journal, name)
+    begin, open_ = journal.begin_segment, journal.open_segment
 
-        def unsynced(*arguments, made=made, **options):
-            connection = made(*arguments, **options)
-            connection.pragma("synchronous", 0)
-            return connection
+    def begin_unsynced(connection, path, header):
+        begin(connection, path, header)
+        connection.pragma("synchronous", 0)
 
-        setattr(journal, name, unsynced)
+    def open_unsynced(path, vfs, *, write):
+        connection = open_(path, vfs, write=write)
+        connection.pragma("synchronous", 0)
+        return connection
+
+    journal.begin_segment, journal.open_segment = begin_unsynced, open_unsynced
 
 
 def no_tail() -> None:

@@ -19,6 +19,8 @@ import pytest
 OUTPUT = "pwrite64,write,writev,sendto,sendmsg,fdatasync,fsync"
 DISK = "pwrite64,ftruncate,fdatasync,fsync,unlink,unlinkat,rename,renameat,renameat2,sendto"
 ATTACHED_WITHIN_S = 10.0
+CONTENT_BYTES_MAX = 2 << 20
+"""More than any write of ours has: content that is cut short would prove nothing."""
 _TEXT = r'"((?:\\x[0-9a-f]{2})*)"'
 _BEGUN = re.compile(rf"^(\d+) +(\w+)\((?:AT_FDCWD<[^>]*>, )?(?:\d+<((?:->|[^>])*)>+(?:\(deleted\))?|{_TEXT})")
 _DATA = re.compile(rf"^, (?:\[\{{iov_base=)?{_TEXT}")
@@ -52,6 +54,7 @@ def parsed(lines: Iterator[str]) -> Iterator[Call]:
             rest = line[begun.end() + (data.end() if data else 0) :]
             number = _NUMBERS.match(rest)
             content = bytes.fromhex(data[1].replace("\\x", "")) if data else b""
+            assert len(content) < CONTENT_BYTES_MAX, f"a {name} of {len(content)} bytes or more: raise the limit"
             call = Call(True, name, plain(target or path), content, 0, int(number[1]) if number else 0)
             yield call
             if line.rstrip().endswith("<unfinished ...>"):
@@ -86,7 +89,7 @@ def require() -> None:
 def traced(pids: list[int], trace: Path, calls: str = OUTPUT) -> Iterator[None]:
     """These calls of these processes go to a file, complete after the block."""
     attach = [word for pid in pids for word in ("-p", str(pid))]
-    command = ["strace", "-f", "-xx", "-yy", "-s", "70000", "-e", f"trace={calls}", "-e", "signal=none"]
+    command = ["strace", "-f", "-xx", "-yy", "-s", str(CONTENT_BYTES_MAX), "-e", f"trace={calls}", "-e", "signal=none"]
     tracer = subprocess.Popen([*command, "-o", trace, *attach], stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + ATTACHED_WITHIN_S
