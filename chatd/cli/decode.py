@@ -28,11 +28,15 @@ def decode(
 
 
 def is_sound(data: bytes) -> bool:
-    """Whole frames only, and every clause kept."""
+    """Whole frames only, every clause kept, and nothing unknown that must be understood."""
     framer = Framer()
     try:
-        while framer.feed(data):
+        while frames := framer.feed(data):
             data = b""
+            if any(frame.unknown_extension or frame.malformed_extension for frame in frames) or any(
+                frame.must_be_understood for frame in frames if not frame.known
+            ):
+                return False
     except PeerProtocolError:
         return False
     return framer.partial_bytes == 0

@@ -112,7 +112,9 @@ def explain_frame(data: bytes, start: int, end: int, length: int) -> Iterator[st
         frame = decode(op, flags, body, trace)
     except WireError as error:
         yield from traced
-        yield f"  ! {error.clause}: {error.detail} (byte {body_start + error.offset})"
+        # What is missing because the string is cut off is not the frame's fault; the caller says that it is cut.
+        if len(body) == length or error.clause not in {"frame.short", "frame.empty"}:
+            yield f"  ! {error.clause}: {error.detail} (byte {body_start + error.offset})"
         return
     yield from traced
     if frame.unknown_extension:

@@ -1,13 +1,17 @@
 """`explain` says something true about every byte string."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import vectors
 from support.wire_strategies import FRAMES, raw_frames
 
+from chatd.cli.decode import is_sound
 from chatd.wire import Frame, encode, make
 from chatd.wire.explain import FRAMES_EXPLAINED_MAX, explain, parse_hex
-from chatd.wire.schema import KINDS, OPS, Kind, Op
+from chatd.wire.schema import HEADER_BYTES, KINDS, OPS, Kind, Op
 
 
 @given(st.one_of(st.binary(max_size=300), st.lists(raw_frames(), max_size=5).map(b"".join)))
@@ -76,3 +80,29 @@ def test_hexadecimal_is_read_as_people_paste_it(text: str) -> None:
 def test_what_is_not_hexadecimal_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="hexadecimal"):
         parse_hex(text)
+
+
+@pytest.mark.parametrize("vector", vectors.load("forbidden"), ids=vectors.named)
+def test_every_forbidden_frame_names_the_clause_it_breaks(vector: dict[str, Any]) -> None:
+    data = vectors.expand(vector["bytes"])
+    said = "\n".join(explain(data))
+    if vector["clause"] == "frame.size":
+        assert "! cut off" in said, "only the header is there; its length is too large before login only"
+    elif vector["clause"] == "op.unknown":
+        assert is_sound(data) == ("must be understood" not in said), "known ops without their feature are fine as bytes"
+    elif vector["clause"].startswith("session."):
+        assert is_sound(data), "legal in another state or from the other side"
+    else:
+        assert f"! {vector['clause']}: " in said
+        assert not is_sound(data)
+
+
+@pytest.mark.parametrize("vector", vectors.load("valid"), ids=vectors.named)
+def test_a_valid_frame_is_sound_and_cut_anywhere_it_is_not(vector: dict[str, Any]) -> None:
+    data = vectors.expand(vector["bytes"])
+    assert is_sound(data)
+    assert not any(line.lstrip().startswith("!") for line in explain(data))
+    for cut in range(1, min(len(data), 200)):
+        said = explain(data[:cut])
+        assert not is_sound(data[:cut])
+        assert "of a header" in said[-1] if cut < HEADER_BYTES else "! cut off" in said[-1]
