@@ -1,6 +1,8 @@
 """`chatd serve`: prepare, choose between one process and many, run, say what to type next."""
 
 import os
+import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -81,16 +83,26 @@ async def _rotate_keys(server: Any, settings: Settings) -> None:
 def next_steps(settings: Settings, listeners: list[Listener], took_s: float) -> str:
     """For people: the two commands that show that it works."""
     where = _shown(listeners[0])
-    data = "" if str(settings.data) == "data" else f" --data {settings.data}"
+    data = "" if str(settings.data) == "data" else f" --data {shlex.quote(str(settings.data))}"
+    chatd = command()
     return f"""
-  chatd is ready on {where} after {took_s:.1f} s. What to type next, in two other terminals:
+  chatd is ready on {where} after {took_s:.1f} s. What to type next, here in two other terminals:
 
-      chatd chat --as alice{data}
-      chatd send --as bob --to alice "hello"{data}
+      {chatd} chat --as alice{data}
+      {chatd} send --as bob --to alice "hello"{data}
 
-  Stop with ^C: clients are told, nothing is lost. `chatd --help` lists the rest.
+  Stop with ^C: clients are told, nothing is lost. `{chatd} --help` lists the rest.
 
 """
+
+
+def command() -> str:
+    """How another terminal, in the same directory, finds chatd: by name only where its environment is active."""
+    script = Path(sys.executable).with_name("chatd")
+    found = shutil.which("chatd")
+    if found and script.exists() and Path(found).samefile(script):
+        return "chatd"
+    return os.path.relpath(script) if script.exists() else f"{os.path.relpath(sys.executable)} -m chatd"
 
 
 def _shown(listener: Listener) -> str:

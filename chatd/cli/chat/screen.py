@@ -74,7 +74,8 @@ class ChatApp(App[None]):
         self._user = user
         self._open_with = open_with
         self._typing_said_at = 0.0
-        self._shown: list[int] = []
+        self._rows: dict[int, Label] = {}
+        self._opens_first = False  # somebody new has nothing to choose from: the first conversation opens by itself
 
     def compose(self) -> ComposeResult:
         yield Static(id="banner", markup=False)
@@ -131,6 +132,7 @@ class ChatApp(App[None]):
             self._open_direct(self._open_with)
         elif self.chats.by_cid and self.chats.current is None:
             await self.open(self.chats.sorted()[0])
+        self._opens_first = self.chats.current is None and not self._open_with
 
     async def _learn_members(self, chat: Chat) -> None:
         try:
@@ -158,6 +160,8 @@ class ChatApp(App[None]):
             chat.unread = 0
         elif schema.KINDS[update.kind].message if update.kind in schema.KINDS else False:
             chat.unread += 1
+        if self._opens_first and self.chats.current is None:
+            await self.open(chat)
         if is_new or not users_in(update) <= self.chats.names.keys() or not update.text:
             self._learn(chat)
         if chat is self.chats.current:
@@ -214,15 +218,16 @@ class ChatApp(App[None]):
         """Redraw the list; items are only made anew when the order changed."""
         view = self.query_one("#list", ListView)
         order = [chat.cid for chat in self.chats.sorted()]
-        if order != self._shown:
-            self._shown = order
+        if order != list(self._rows):
+            # Kept by us: the items find their labels only when they are mounted, which is later.
+            self._rows = {chat.cid: Label(self.chats.row_of(chat)) for chat in self.chats.sorted()}
             view.clear()
-            view.extend(ListItem(Label(self.chats.row_of(chat)), name=str(chat.cid)) for chat in self.chats.sorted())
+            view.extend(ListItem(label, name=str(cid)) for cid, label in self._rows.items())
             if self.chats.current is not None and self.chats.current.cid in order:
                 view.index = order.index(self.chats.current.cid)
             return
-        for item, chat in zip(view.children, self.chats.sorted(), strict=False):
-            item.query_one(Label).update(self.chats.row_of(chat))
+        for cid, label in self._rows.items():
+            label.update(self.chats.row_of(self.chats.by_cid[cid]))
 
     def _show_messages(self) -> None:
         chat = self.chats.current
