@@ -63,6 +63,13 @@ def test_eddsa_token_is_accepted(verifier: TokenVerifier) -> None:
         assert (accepted.subject, accepted.create_user) == ("alice", False)
 
 
+def test_a_secret_is_searched_for_a_pem_once(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = [token(claims(sub=name)) for name in ("alice", "bob", "carol")]
+    verifier.verify(tokens[0])
+    monkeypatch.setattr("jwt.algorithms.is_pem_format", lambda key: pytest.fail("looked again"))
+    assert [verifier.verify(each).subject for each in tokens] == ["alice", "bob", "carol"]
+
+
 def now() -> int:
     """Asked for by each test: collecting and running thousands of tests takes longer than a token lives."""
     return int(time.time())
