@@ -128,7 +128,7 @@ def measure(raw: dict[str, Any], order: Order) -> Measurement:
     begin, end = marks["begin"], marks["end"]
     seconds = (end["at_ns"] - begin["at_ns"]) / 1e9
     operations = max(1, raw["operations"])
-    cpu = _difference(begin, end, order, "user_us", "system_us")
+    cpu = _cpu_us(begin, end, order)
     memory = _difference(marks["start"], marks["settled"], order, "private_bytes")
     connections = raw["connections"]
     timed = "delivery_us" if order.work == "group" else "latency_us"  # of what is counted as an operation
@@ -176,7 +176,7 @@ def _stuck(marks: dict[str, Any], order: Order) -> dict[str, float] | None:
 def _login(raw: dict[str, Any], marks: dict[str, Any], order: Order) -> dict[str, Any]:
     """From the first connect() to the last connection that is ready: connections, logins and subscriptions."""
     seconds = (marks["connected"]["at_ns"] - marks["start"]["at_ns"]) / 1e9
-    cpu = _difference(marks["start"], marks["connected"], order, "user_us", "system_us")
+    cpu = _cpu_us(marks["start"], marks["connected"], order)
     return {
         "per_s": raw["connections"] / seconds,
         "server_cpu_us_per_op": sum(cpu.values()) / raw["connections"],
@@ -186,9 +186,13 @@ def _login(raw: dict[str, Any], marks: dict[str, Any], order: Order) -> dict[str
     }
 
 
-def _difference(before: dict[str, Any], after: dict[str, Any], order: Order, *names: str) -> dict[str, float]:
-    old = {reading["pid"]: sum(reading[name] for name in names) for reading in before["processes"]}
-    new = {reading["pid"]: sum(reading[name] for name in names) for reading in after["processes"]}
+def _cpu_us(before: dict[str, Any], after: dict[str, Any], order: Order) -> dict[str, float]:
+    return {label: ns / 1000 for label, ns in _difference(before, after, order, "cpu_ns").items()}
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any], order: Order, name: str) -> dict[str, float]:
+    old = {reading["pid"]: reading[name] for reading in before["processes"]}
+    new = {reading["pid"]: reading[name] for reading in after["processes"]}
     pids = {label: int(pid.rstrip("+")) for label, pid in order.processes.items()}
     return {label: new[pid] - old[pid] for label, pid in pids.items()}
 

@@ -102,6 +102,8 @@ class Run:
         self.on_progress(server.name, point.label, "seed", 0)
         shape, window = pooled(point.shape, point.window, server.pool)
         server.plan(shape, path, point.credential)
+        if point.restart:
+            server.restart()
         ours = server.name == "chatd"
         cores = Cores(shared=self.cores.shared and not point.own_core)
         server.move_to(cores.server)

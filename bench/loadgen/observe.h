@@ -8,8 +8,7 @@
 #include "options.h"
 
 struct process_reading {
-    uint64_t user_us;
-    uint64_t system_us;
+    uint64_t cpu_ns;        /* user and system time */
     uint64_t private_bytes; /* this process alone; private pages of /proc/PID/smaps_rollup: shared rings and libraries are not counted */
 };
 

@@ -40,9 +40,8 @@ static void print_mark(const struct mark *mark, const struct options *options) {
            (unsigned long long)mark->kernel_bytes);
     for (uint32_t process = 0; process < options->watched_count; process++) {
         const struct process_reading *reading = &mark->processes[process];
-        printf("%s{\"pid\":%d,\"user_us\":%llu,\"system_us\":%llu,\"private_bytes\":%llu}", process ? "," : "",
-               options->watched[process].pid, (unsigned long long)reading->user_us, (unsigned long long)reading->system_us,
-               (unsigned long long)reading->private_bytes);
+        printf("%s{\"pid\":%d,\"cpu_ns\":%llu,\"private_bytes\":%llu}", process ? "," : "",
+               options->watched[process].pid, (unsigned long long)reading->cpu_ns, (unsigned long long)reading->private_bytes);
     }
     printf("]}");
 }

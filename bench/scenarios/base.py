@@ -30,6 +30,7 @@ class Point:
 
     credential: what connections log in with: token, ticket, password. login_only: what is measured ends when all are
     connected. peer_work: what peers do instead of `work`. stuck: so many readers do not read. reread: read all again.
+    restart: start the server anew when it has been filled, so that its tables are empty.
     payload: bytes, instead of the run's. own_core: see machine.Cores, where the scenario shares them.
     rate: send so many per second, whatever the server does; 0: as fast as the windows allow.
     rate_share: send at this share of the rate that the same server reached at the point named `of`.
@@ -47,6 +48,7 @@ class Point:
     credential: str = "token"
     stuck: int = 0
     reread: bool = False
+    restart: bool = False
     payload: int = 0
     own_core: bool = False
     login_only: bool = False

@@ -97,28 +97,36 @@ class Server(ABC):
             if as_user is not None:
                 shutil.chown(self.directory, as_user, as_user)
             self.prepare()
-            with (self.directory / "log").open("wb") as output, on_cores(self.cores):
-                self.process = subprocess.Popen(
-                    self.command(),
-                    cwd=self.directory,
-                    env=self.environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    user=as_user,
-                    group=as_user,
-                    extra_groups=[] if as_user is not None else None,
-                )
-            self._wait_until_open()
+            self._start(as_user)
             self.fill()
             yield self
         finally:
             self._stop()
             shutil.rmtree(self.directory, ignore_errors=True)
 
+    def restart(self) -> None:
+        """Stop it and start it again with its data. StartError as above."""
+        self._stop()
+        self._start(self.user if os.geteuid() == 0 else None)
+
     def log_end(self) -> str:
         """The last words of its log."""
         return (self.directory / "log").read_text(encoding="utf-8", errors="replace")[-2000:].strip()
+
+    def _start(self, as_user: str | None) -> None:
+        with (self.directory / "log").open("ab") as output, on_cores(self.cores):
+            self.process = subprocess.Popen(
+                self.command(),
+                cwd=self.directory,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                user=as_user,
+                group=as_user,
+                extra_groups=[] if as_user is not None else None,
+            )
+        self._wait_until_open()
 
     def _wait_until_open(self) -> None:
         assert self.process is not None

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ LIFTED: dict[str, dict[str, object]] = {
     "auth": {"user_logins_per_min": 1_000_000, "address_logins_per_min": 1_000_000},
     "log": {"level": "warning"},
 }
+REST_S = 3
 
 
 class Chatd(Server):
@@ -51,6 +53,13 @@ class Chatd(Server):
         """The checkout's chatd, and nothing of the caller's own configuration."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CHATD_")}
         return {**kept, "PYTHONPATH": str(ROOT)}
+
+    def restart(self) -> None:
+        """Back to rest, too: its workers have loaded what a first login loads, and nothing is left to fold."""
+        assert self.seeder is not None
+        super().restart()
+        self.seeder.log_in_once()
+        time.sleep(REST_S)
 
     def settings(self) -> dict[str, object]:
         return {"version": _version(), "shards": self.shards, "limits_lifted": LIFTED}
