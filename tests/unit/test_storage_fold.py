@@ -20,8 +20,11 @@ from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
 
 SMALL = StoreSettings(segment_bytes=64 * 1024, reserve_bytes=64 * 1024, slack_bytes=64 * 1024)
-NOW_MS = int(time.time() * 1000)
 FOLD = FoldSettings(reserve_bytes=64 * 1024, slack_bytes=64 * 1024, segment_age_s=0, checkpoint_interval_s=0)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @pytest.fixture
@@ -143,7 +146,7 @@ def test_rows_are_upserted_by_column_and_deleted_by_key(store: SqliteStore, fold
         codec.encode_row(row_record("user", {"id": 2, "name": "bob"})),
         codec.encode_row(row_record("user", {"id": 1, "display_name": "Alice"})),
         codec.encode_row(row_record("user", {"id": 2}, deleted=True)),
-        codec.encode_row(row_record("request_key", {"uid": 1, "key": b"k", "result": b"r", "created_ms": NOW_MS})),
+        codec.encode_row(row_record("request_key", {"uid": 1, "key": b"k", "result": b"r", "created_ms": now_ms()})),
         codec.encode_row(row_record("api_key", {"id": 4, "uid": 1, "hash": b"h" * 32, "label": "ci"})),
         codec.encode_row(row_record("conversation", {"id": 3, "kind": 1, "direct_key": "1:2"})),
     )
@@ -166,10 +169,10 @@ def test_rows_are_upserted_by_column_and_deleted_by_key(store: SqliteStore, fold
 
 def test_answers_to_requests_are_forgotten_after_a_week(store: SqliteStore, tmp_path: Path) -> None:
     """The oldest first, at most so many in one fold."""
-    week_ms = 7 * 86_400_000
+    now, week_ms = now_ms(), 7 * 86_400_000
     ages = {b"new": 0, b"young": week_ms - 60_000, b"old": week_ms + 60_000, b"older": week_ms + 120_000}
     append(store, *(
-        codec.encode_row(row_record("request_key", {"uid": 1, "key": key, "result": b"r", "created_ms": NOW_MS - age}))
+        codec.encode_row(row_record("request_key", {"uid": 1, "key": key, "result": b"r", "created_ms": now - age}))
         for key, age in ages.items()
     ))  # fmt: skip
     with closing(SqliteFolder.open(tmp_path, Portion, FOLD._replace(request_keys_forgotten=1))) as folder:
