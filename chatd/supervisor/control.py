@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import trio
 
+from chatd import logs
 from chatd.errors import InternalError
 
 PACKET_BYTES_MAX = 128 * 1024
@@ -60,7 +61,10 @@ class Control:
             packet, ancillary, flags, _ = await self._sock.recvmsg(
                 PACKET_BYTES_MAX, ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
             )
-        except (OSError, trio.ClosedResourceError):
+        except (ConnectionError, trio.ClosedResourceError):
+            return None
+        except OSError as error:
+            logs.get().error("the control socket cannot be read any more and counts as closed", error=str(error))
             return None
         descriptors = array.array("i")
         for level, kind, data in ancillary:

@@ -157,13 +157,19 @@ async def churn(failpoint: Failpoint, probes: list[Probe]) -> None:
 
 def judged_log(server: ChatdServer) -> list[Finding]:
     """Workers that ended in another way than with a message, and those that fell silent."""
-    found = []
+    found, said_last = [], ""
     for line in server.log.read_text().splitlines():
         if not line.startswith("{"):
+            said_last += line + "\n"
             continue
         said = json.loads(line)
-        if said.get("event") == "worker ended" and said["how"] not in CALM_ENDS:
-            found.append(Finding("CRASH", line))
+        if said.get("event") == "worker ended":
+            # What is written in Rust (cryptography) ends by this message when it has no memory.
+            if said["how"] not in CALM_ENDS and "memory allocation of" not in said_last:
+                found.append(
+                    Finding("CRASH", f"{said['worker']} ended by {said['how']}: {said_last[:1500] or 'silently'}")
+                )
+            said_last = ""
         elif "worker is silent" in str(said.get("event")):
             found.append(Finding("HANG", line))
     return found

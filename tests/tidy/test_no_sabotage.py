@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from campaigns.sabotages import table
-
 from chatd import _native
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +22,3 @@ def test_only_the_build_of_its_own_defines_them() -> None:
 def test_the_servers_python_knows_nothing_of_them() -> None:
     named = [path for path in (ROOT / "chatd").rglob("*.py") if "SABOTAGE" in path.read_text().upper()]
     assert named == []
-
-
-def test_the_table_in_the_docs_is_that_of_the_campaign() -> None:
-    assert table() in (ROOT / "docs/internals/sabotages.md").read_text()

@@ -1,0 +1,70 @@
+"""The figures of docs/reliability.md, from the published results: `PYTHONPATH=.:tests python -m campaigns.figures`."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results"
+Result = dict[str, Any]
+
+
+def kills(result: Result) -> tuple[str, str]:
+    by_role = ", ".join(f"{count} of {role}s" for role, count in sorted(result["kills"].items()) if role != "all")
+    operations, unanswered = result["operations"], result["unanswered_at_kill"]
+    times = ", ".join(f"{role} {s['p50']:.2f} / {s['p99']:.2f} s" for role, s in result["recovery_s"].items())
+    done = (
+        f"{result['kills']['all']} kills ({by_role}); {operations['sends_ok']:,} SENDs acknowledged,"
+        f" {operations['delivered']:,} events delivered; unanswered at a kill: at least {unanswered['min']},"
+        f" median {unanswered['p50']}"
+    )
+    return done, f"all nine clients answered again after (p50 / p99): {times}"
+
+
+def crash_images(result: Result) -> tuple[str, str]:
+    recorded = result["recorded"]
+    done = (
+        f"{sum(result['images'].values()):,} disks, cut at {result['cuts']:,} places of a run with"
+        f" {recorded['write']:,} writes, {recorded['sync']:,} syncs, {recorded['delete']:,} removed files and"
+        f" {recorded['mark']:,} acknowledgements"
+    )
+    return done, f"{result['acknowledged_events_required']:,} times an acknowledged event was looked for and found"
+
+
+def failures(result: Result) -> tuple[str, str]:
+    replaced = sum(row["worker_replaced"] for row in result["by_call"].values())
+    ended = sum(row["server_ended"] for row in result["by_call"].values())
+    done = f"{result['failures']:,} failing calls, n = 1..{result['upto']}; {result['sends_ok']:,} SENDs acknowledged"
+    return done, f"{replaced} cost the worker, which was replaced; {ended} the server, which said why"
+
+
+def sabotages(result: Result) -> tuple[str, str]:
+    rows = result["rows"]
+    return f"{len(rows)} deliberate faults", (
+        f"{sum(row['caught'] for row in rows)} caught, the slowest after {max(row['seconds'] for row in rows)} s;"
+        f" {sum(row['findings'] for row in result['without'].values())} findings without one"
+    )
+
+
+CAMPAIGNS: dict[str, tuple[str, Callable[[Result], tuple[str, str]]]] = {
+    "kills": ("live kills", kills),
+    "crash-images": ("power cuts", crash_images),
+    "failures": ("n-th failures", failures),
+    "sabotages": ("sabotages", sabotages),
+}
+
+
+def table() -> str:
+    """One row for each published campaign. A campaign has one result at a time: a newer one replaces it."""
+    rows = ["| campaign | done | seen | violations | result |", "|---|---|---|---|---|"]
+    for name, (title, describe) in CAMPAIGNS.items():
+        for path in RESULTS.glob(f"{name}-*.json"):
+            result = json.loads(path.read_text(encoding="utf-8"))
+            done, seen = describe(result)
+            count = len(result.get("violations", ()))
+            rows.append(f"| {title} | {done} | {seen} | {count} | [{path.stem}](../bench/results/{path.name}) |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")
