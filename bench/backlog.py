@@ -7,10 +7,13 @@ from pathlib import Path
 
 import apsw
 
+from chatd.storage.sqlite.directory import segment_in_use, segment_numbers, segment_path
+
 
 def backlog_of(data: Path) -> int:
     """Records in the journal beyond folded_pos; reads both while the server runs."""
-    segments = sorted(data.glob("journal-*.db"))
+    # The one above the segment in use is being made ready, and may have no table yet.
+    segments = [segment_path(data, n) for n in segment_numbers(data) if n <= segment_in_use(data)]
     folded = _number(data / "chatd.db", "SELECT value FROM meta WHERE key = 'folded_pos'")
     for segment in reversed(segments):
         end = _number(segment, "SELECT pos + count - 1 FROM batch ORDER BY pos DESC LIMIT 1")
