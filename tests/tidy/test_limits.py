@@ -29,5 +29,17 @@ def test_row_names_what_exists(row: list[str]) -> None:
     assert re.search(rf"^(async )?def {re.escape(test)}\(", (ROOT / path).read_text(), re.MULTILINE), shown_by
 
 
-def test_there_are_rows() -> None:
-    assert len(ROWS) > 30
+def test_every_limit_of_the_operator_has_a_row() -> None:
+    sections = {
+        name: Settings.model_fields[name].annotation.model_fields for name in ("accept", "session", "queue", "hub")
+    }
+    assert {f"{name}.{key}" for name, keys in sections.items() for key in keys} - named() == set()
+
+
+def test_every_limit_of_the_wire_has_a_row() -> None:
+    words = {name for name in vars(schema) if name.endswith(("_MAX", "_MIN", "_MIN_MS"))}
+    assert words - named() == set()
+
+
+def named() -> set[str]:
+    return {name for row in ROWS for name in re.findall(r"`([^`]+)`", row[0])}

@@ -5,10 +5,13 @@ from support import frames
 from support.frames import Frame
 from support.rig import LIFTED, Client, Rig
 
+from chatd.wire.schema import EXTENSION_BYTES_MAX
+
 pytestmark = pytest.mark.usefixtures("each_engine")
 
 BAD_REQUEST, UNSUPPORTED, TOO_LARGE = 103, 101, 102
 RATE_LIMITED, BUSY, UNAVAILABLE, OUT_OF_ORDER = 400, 401, 500, 502
+SEND_BODY_BYTES = len(frames.send(1, 5)) - 4
 
 
 def nak(frame: Frame) -> tuple[int, int]:
@@ -125,8 +128,9 @@ def test_sixty_four_unanswered_sends_throttle_reading() -> None:
         assert len(rig.hub.sends) == 100
 
 
-def test_full_table_is_busy() -> None:
-    with Rig(pending_sends_max=10) as rig:
+@pytest.mark.parametrize("bound", [{"pending_sends_max": 10}, {"pending_bytes_max": 10 * SEND_BODY_BYTES + 1}])
+def test_full_table_is_busy(bound: dict[str, int]) -> None:
+    with Rig(**bound) as rig:
         client = rig.client(1)
         rig.hub.automatic = False
         client.feed(*(frames.send(cseq, 5) for cseq in range(1, 13)))
@@ -136,6 +140,19 @@ def test_full_table_is_busy() -> None:
         rig.settle()
         client.feed(frames.send(11, 5))
         assert rig.hub.sends[-1].cseq == 11
+
+
+@pytest.mark.parametrize("size", [EXTENSION_BYTES_MAX, EXTENSION_BYTES_MAX + 1])
+def test_extension_block_has_a_limit(size: int) -> None:
+    """An unknown even tag is ignored, whatever it holds, but not beyond the size of a block."""
+    block = frames.varint(2) + frames.varint(size - 3) + bytes(size - 3)
+    with Rig() as rig:
+        client = rig.client(1)
+        rig.hub.automatic = False
+        client.feed(frames.frame(frames.SEND, b"\x01\x05\x01" + frames.varint(size) + block + b"x", 1))
+        fits = size == EXTENSION_BYTES_MAX
+        assert len(rig.hub.sends) == fits
+        assert rig.counter("closed_bad_frame") == (not fits)
 
 
 def test_without_a_hub_sends_wait_two_seconds() -> None:

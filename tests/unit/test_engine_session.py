@@ -6,6 +6,8 @@ import pytest
 from support import frames
 from support.rig import Client, Rig
 
+from chatd.wire.schema import LITE_FRAME_BYTES_MIN
+
 pytestmark = pytest.mark.usefixtures("each_engine")
 
 CLOSE_NORMAL, CLOSE_HEARTBEAT, CLOSE_BAD_FRAME, CLOSE_UNSUPPORTED, CLOSE_AUTH_FAILED = 1, 8, 9, 10, 12
@@ -356,6 +358,26 @@ def test_connections_max_is_exact() -> None:
             Client(rig)
         with pytest.raises(MemoryError):
             Client(rig)
+
+
+@pytest.mark.parametrize("frame_bytes_max", [LITE_FRAME_BYTES_MIN, LITE_FRAME_BYTES_MIN - 1])
+def test_smallest_clients_have_buffers_of_128_bytes(frame_bytes_max: int) -> None:
+    with Rig() as rig:
+        Client(rig).feed(frames.hello(frame_bytes_max=frame_bytes_max))
+        assert rig.counter("closed_bad_frame") == (frame_bytes_max < LITE_FRAME_BYTES_MIN)
+
+
+def test_acks_are_charged_as_frames_only_when_they_come_too_often() -> None:
+    """One in 20 ms costs its bytes, like any number of PINGs; more often they are frames like others."""
+    with Rig(frames_per_s=10, frames_burst=2) as rig:
+        client = rig.client(1)
+        client.feed(*(frames.frame(frames.PING) for _ in range(20)))
+        for _ in range(20):
+            rig.advance(20)
+            client.feed(frames.ack(0))
+        assert rig.counter("throttled") == 0
+        client.feed(*(frames.ack(0) for _ in range(4)))
+        assert rig.counter("throttled") == 1
 
 
 def test_frame_that_waits_is_charged_once() -> None:

@@ -6,7 +6,7 @@ import pytest
 from support.hub_rig import Refused, Rig, either_core, running
 from support.plain_core import PlainCore
 
-from chatd.wire.schema import ErrorCode, Method
+from chatd.wire.schema import TITLE_BYTES_MAX, ErrorCode, Method
 
 CREATE, ADD, REMOVE = Method.CONVERSATION_CREATE, Method.MEMBER_ADD, Method.MEMBER_REMOVE
 
@@ -162,6 +162,14 @@ async def test_limits_of_members_groups_and_conversations(tmp_path: Path) -> Non
         await rig.request(bob, CREATE, {1: 2, 2: ""})
         with pytest.raises(Refused, match=f"LIMIT_REACHED: user {bob} is in 2"):
             await rig.request(cyd, CREATE, {1: 2, 2: "", 3: [bob]})
+
+
+async def test_titles_have_a_limit(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        (ann,) = await people(rig, "ann")
+        cid = (await rig.request(ann, CREATE, {1: 2, 2: "x" * TITLE_BYTES_MAX}))[1]
+        with pytest.raises(Refused, match="BAD_REQUEST"):
+            await rig.request(ann, Method.CONVERSATION_SET_TITLE, {1: cid, 2: "x" * (TITLE_BYTES_MAX + 1)})
 
 
 async def test_listing_pages_over_folded_and_fresh_conversations(tmp_path: Path) -> None:

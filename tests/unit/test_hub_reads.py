@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from support.hub_rig import Refused, Rig, either_core, running
 
 from chatd.wire import sync_cursor
-from chatd.wire.schema import ErrorCode, Method, Op
+from chatd.wire.schema import PULL_BYTES_MAX, PULL_EVENTS_MAX, SYNC_ENTRIES_MAX, ErrorCode, Method, Op
 from chatd.wire.varint import encode as varint
 
 __all__ = ["either_core"]
@@ -53,6 +54,33 @@ async def test_pull_pages_give_every_event_once(tmp_path: Path, folded_after: in
         assert await rig.pull(bob, cid, 14, 0) == ([(14, b"m12")], (0, 14, 1))
         assert await rig.pull(bob, cid, 15, 0) == ([], (0, 14, 1))
         assert (await rig.pull(bob, cid, 13, 99))[1] == (0, 14, 1)
+
+
+async def test_page_has_200_events_or_256_kib_at_most(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        ann = await rig.user("ann")
+        many, large = await group(rig, ann), await group(rig, ann)
+        await rig.say(many, ann, *("x" for _ in range(PULL_EVENTS_MAX)))
+        await rig.say(large, ann, *("x" * 30_000 for _ in range(12)))
+        for folded in (False, True):
+            if folded:
+                await rig.fold()
+            events, (next_seq, *_) = await rig.pull(ann, many, limit=PULL_EVENTS_MAX + 1)
+            assert (len(events), next_seq) == (PULL_EVENTS_MAX, PULL_EVENTS_MAX + 1)
+            events, (next_seq, *_) = await rig.pull(ann, large)
+            assert PULL_BYTES_MAX - 30_100 < sum(len(payload) for _, payload in events) <= PULL_BYTES_MAX
+            assert next_seq == len(events) + 1
+
+
+async def test_page_of_sync_has_200_entries_at_most(tmp_path: Path) -> None:
+    async with running(tmp_path, user_groups_owned_max=1000) as rig:
+        ann = await rig.user("ann")
+        for _ in range(SYNC_ENTRIES_MAX + 1):
+            await group(rig, ann)
+        entries, cursor, more = await rig.sync(ann, limit=0)
+        assert (len(entries), more) == (SYNC_ENTRIES_MAX, True)
+        entries, _, more = await rig.sync(ann, cursor)
+        assert (len(entries), more) == (1, False)
 
 
 async def test_page_keeps_to_the_window_of_the_connection(tmp_path: Path) -> None:
@@ -206,6 +234,29 @@ async def test_cursor_of_another_log_asks_for_everything(tmp_path: Path) -> None
 
 
 # ---------------------------------------------------------------- the others
+
+
+async def test_calls_in_progress_are_bounded(tmp_path: Path) -> None:
+    """Over the bound a call is BUSY at once, whoever makes it; the others are answered."""
+    async with running(tmp_path, calls_in_progress_max=1) as rig:
+        users = [await rig.user(name) for name in ("ann", "bob", "carl")]
+        for user in users:
+            await rig.sync(user)
+        outcomes: list[str] = []
+
+        async def sync(user: int) -> None:
+            try:
+                await rig.sync(user)
+            except Refused as refused:
+                outcomes.append(f"{refused.code.name}, wait {refused.retry_after_ms} ms")
+            else:
+                outcomes.append("answered")
+
+        async with trio.open_nursery() as nursery:
+            for user in users:
+                nursery.start_soon(sync, user)
+        assert sorted(outcomes) == ["BUSY, wait 500 ms", "BUSY, wait 500 ms", "answered"]
+        assert rig.hub.calls.refused_count == 2
 
 
 async def test_calls_are_charged_before_they_work(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from chatd.hub.core_settings import HubCoreSettings
 
 UNSUPPORTED, TOO_LARGE, CSEQ_REUSE, FORBIDDEN, NOT_FOUND = 101, 102, 104, 300, 301
 BUSY, STORE_FULL, OUT_OF_ORDER = 401, 501, 502
+EVENT_BYTES = 80 + 8  # of a record with a payload of up to 8
 
 
 @pytest.fixture
@@ -189,8 +190,9 @@ def test_skip_lets_later_sends_pass_and_keeps_the_cseq_unused(hub: FakeHub, shar
     assert [(ack.cseq, ack.seq, ack.flags) for ack in acks] == [(2, 0, 4), (3, 0, 4), (5, 2, 0)]
 
 
-def test_a_full_tail_says_busy(hub: FakeHub) -> None:
-    small = FakeHub(HubCore, HubCoreSettings(tail_records_max=2))
+@pytest.mark.parametrize("bound", [{"tail_records_max": 2}, {"tail_bytes_max": 2 * EVENT_BYTES}])
+def test_a_full_tail_says_busy(bound: dict[str, int]) -> None:
+    small = FakeHub(HubCore, HubCoreSettings(**bound))
     small.person(1, 11)
     small.conversation(7, 1)
     shard = FakeShard(small.core)

@@ -1,7 +1,10 @@
 """Login rates: charged before the work, per address, user and device; bounded tables."""
 
+import trio
+
 from chatd.shard import limits
 from chatd.shard.limits import AddressGate, Bans, Buckets, LoginLimits, limited_prefix
+from chatd.shard.passwords import PasswordBusyError, PasswordVerifier
 
 
 class Clock:
@@ -118,3 +121,19 @@ def test_connections_of_an_address_have_a_rate_and_a_bound() -> None:
         gate.leave("192.0.2.1")
         gate.leave("10.1.2.3")
     assert len(gate) == 0
+
+
+async def test_passwords_that_wait_to_be_checked_are_bounded() -> None:
+    """One is checked, one waits, the third is told to come back: AUTH_BUSY."""
+    verifier, refused = PasswordVerifier(queue_max=1), list[int]()
+
+    async def check(number: int) -> None:
+        try:
+            assert not await verifier.verify(None, b"guess")
+        except PasswordBusyError:
+            refused.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(check, number)
+    assert len(refused) == 1
