@@ -75,7 +75,7 @@ coverage: develop    ## lines and branches of the parsers that the tests reach
 		PYTHONPATH=build/coverage/lib $(PYTHON_VENV) -P tests/fuzz/run.py --minutes 0.2 --seed 1 target_$$target; done
 	@$(PYTHON_VENV) tools/covered.py
 
-bench: develop .venv/.services-stamp     ## chatd beside its peers: SCENARIO=relay|durable|idle, BENCH_ARGS="--json FILE …"
+bench: develop .venv/.services-stamp     ## chatd beside its peers: SCENARIO=relay|durable|…|all, BENCH_ARGS="--json FILE …"
 	$(PYTHON_VENV) -m bench $(SCENARIO) $(BENCH_ARGS)
 
 wire: develop    ## write the files generated from protocol/schema.toml anew

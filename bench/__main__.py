@@ -1,6 +1,5 @@
-"""python -m bench SCENARIO: measure chatd beside its peers in one run. See bench/README.md."""
+"""python -m bench SCENARIO | all | capacity: measure chatd beside its peers in one run. See bench/README.md."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from bench import capacity, suite
 from bench.generator import RunError
+from bench.result import write, write_plot
 from bench.run import Run
 from bench.scenarios import SCENARIOS, Options
 from bench.servers import SERVERS, StartError
@@ -28,12 +29,14 @@ def peers_of(text: str | None) -> tuple[str, ...] | None:
     return names
 
 
+COMMANDS = {"all": suite.app, "capacity": capacity.app}
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def main(
-    scenario: Annotated[str, typer.Argument(help=f"One of {', '.join(SCENARIOS)}.")],
+    scenario: Annotated[str, typer.Argument(help=f"One of {', '.join(SCENARIOS)}; or {', '.join(COMMANDS)}.")],
     connections: Annotated[int | None, typer.Option(min=1, help="Instead of the scenario's own points.")] = None,
     window: Annotated[int | None, typer.Option(min=1, max=64, help="Unanswered messages per connection.")] = None,
     payload: Annotated[int, typer.Option(min=32, max=8192, help="Bytes of every payload.")] = 64,
@@ -48,6 +51,7 @@ def main(
     rate: Annotated[float | None, typer.Option(min=1, help="durable: only at so many sends per second.")] = None,
     stuck: Annotated[int | None, typer.Option(min=1, help="slow-reader: readers that do not read.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result there.")] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Latency and throughput, as SVG.")] = None,
     only_peers: Annotated[bool, typer.Option("--only-peers", help="Leave chatd out.")] = False,
 ) -> None:
     """Measure chatd beside its peers.
@@ -81,9 +85,14 @@ def main(
         sys.exit(1)
     show(console, document)
     if json_file is not None:
-        json_file.write_text(json.dumps(document, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write(document, json_file)
+    if plot_file is not None:
+        write_plot(document, plot_file)
     if any(row["faults"] for row in document["rows"]):
         sys.exit(1)
 
 
-app()
+if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+    COMMANDS[sys.argv[1]](sys.argv[2:], prog_name=f"python -m bench {sys.argv[1]}")
+else:
+    app(prog_name="python -m bench")

@@ -3,6 +3,7 @@
 A durable rate that only holds while the backlog grows is a burst, not a rate.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -16,7 +17,10 @@ def backlog_of(data: Path) -> int:
     segments = [segment_path(data, n) for n in segment_numbers(data) if n <= segment_in_use(data)]
     folded = _number(data / "chatd.db", "SELECT value FROM meta WHERE key = 'folded_pos'")
     for segment in reversed(segments):
-        end = _number(segment, "SELECT pos + count - 1 FROM batch ORDER BY pos DESC LIMIT 1")
+        end = 0
+        # A segment comes and goes while this looks: it may have no table yet, or no file any more.
+        with suppress(apsw.SQLError, apsw.CantOpenError):
+            end = _number(segment, "SELECT pos + count - 1 FROM batch ORDER BY pos DESC LIMIT 1")
         if end:
             return max(0, end - folded)
     return 0

@@ -42,6 +42,7 @@ def _row(point: Point, server: str, repeats: list[Measurement]) -> dict[str, Any
     row: dict[str, Any] = {
         "server": server,
         "work": point.label,
+        "connections": point.shape.connection_count,
         "per_s": _median(repeats, "per_s"),
         "server_cpu_us_per_op": _median(repeats, "server_cpu_us_per_op"),
         "latency_us": _percentiles([repeat.latency_us for repeat in repeats]),

@@ -14,6 +14,7 @@ from typing import Any
 from bench import generator
 from bench.generator import Measurement, Order
 from bench.machine import Cores, describe
+from bench.prefill import ColdSet
 from bench.rows import rows_of, rows_of_login
 from bench.scenarios import Options, Point, Scenario
 from bench.servers import SERVERS, Server
@@ -65,8 +66,9 @@ class Run:
                 kinds.append(kind)
         return kinds
 
-    def _new(self, kind: type[Server]) -> Server:
+    def _new(self, kind: type[Server], cold: ColdSet | None = None) -> Server:
         server = kind(self.cores.server)
+        server.cold = cold
         server.shards = self.options.shards
         server.lifted = not self.scenario.defaults
         return server
@@ -86,13 +88,14 @@ class Run:
             yield servers
 
     def _measure_point(self, point: Point, servers: list[Server], directory: Path) -> None:
-        for _ in range(self.options.repeats):
+        for _ in range(min(self.options.repeats, point.repeats or self.options.repeats)):
             for server in servers:
                 work = point.work if server.name == "chatd" else point.peer_work or point.work
                 if (point.only and server.name not in point.only) or work not in server.works:
                     continue
-                if self.scenario.fresh:
-                    with self._new(type(server)).running() as fresh:
+                if self.scenario.fresh or point.cold:
+                    self.on_progress(server.name, point.label, "start", 0)
+                    with self._new(type(server), point.cold).running() as fresh:
                         self._measure(point, fresh, directory)
                 else:
                     self._measure(point, server, directory)

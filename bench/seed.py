@@ -11,6 +11,7 @@ from typing import Any
 import msgpack
 import trio
 
+from bench.prefill import ColdSet, conversation_of, device_of, user_of
 from bench.shapes import Credential, Shape, write_plan
 from chatd.secrets import LOCAL_ISSUER, LOCAL_KEY_ID, directory, read_secret
 from chatd.shard.tokens import issue
@@ -81,6 +82,11 @@ class Seeder:
         self.tickets: dict[int, bytes] = {}
         self.with_password: set[int] = set()
         self.conversations: dict[tuple[int, ...], int] = {}  # members by number → cid
+
+    def know(self, cold: ColdSet) -> None:
+        """What prefill.fill has made. Nobody has logged in yet: there are no tickets."""
+        self.users = {number: (user_of(number), device_of(number)) for number in range(cold.devices)}
+        self.conversations = {pair: conversation_of(channel) for channel, pair in enumerate(cold.members())}
 
     def write_plan(self, shape: Shape, path: Path, credential: str) -> None:
         """Make what the shape lacks, and write its plan. SeedError when the server refuses.

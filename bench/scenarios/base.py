@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bench.prefill import ColdSet
 from bench.shapes import Shape
 
 
@@ -21,6 +22,7 @@ class Options:
     heartbeat_ms: int | None = None
     rate: float | None = None
     stuck: int | None = None
+    quick: bool = False  # sets that take long to make are small
     with_chatd: bool = True
 
 
@@ -31,6 +33,7 @@ class Point:
     credential: what connections log in with: token, ticket, password. login_only: what is measured ends when all are
     connected. peer_work: what peers do instead of `work`. stuck: so many readers do not read. reread: read all again.
     restart: start the server anew when it has been filled, so that its tables are empty.
+    cold: a server of its own on this store. repeats: at most so many, 0: the run's.
     payload: bytes, instead of the run's. own_core: see machine.Cores, where the scenario shares them.
     rate: send so many per second, whatever the server does; 0: as fast as the windows allow.
     rate_share: send at this share of the rate that the same server reached at the point named `of`.
@@ -50,6 +53,8 @@ class Point:
     reread: bool = False
     restart: bool = False
     payload: int = 0
+    cold: ColdSet | None = None
+    repeats: int = 0
     own_core: bool = False
     login_only: bool = False
     of: str = ""

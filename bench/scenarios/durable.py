@@ -1,68 +1,98 @@
 """durable: sends that are acknowledged when they are on disk, chatd beside Redis Streams with `appendfsync always` and
 PostgreSQL with pipelined INSERTs. Every acknowledged event is read again afterwards.
 
-What a chatd acknowledgement includes and XADD does not: membership, idempotency, one sequence per conversation, and the
-way to every member's devices.
+What a chatd acknowledgement includes and theirs do not: membership, idempotency, one sequence per conversation, and the
+way to every member's devices. A peer has no recipients: it is measured where chatd's stay offline.
+
+hot: few devices, busy conversations, so everything that a send needs is in memory. cold: 100,000 conversations on a
+store that has seen millions of events, each conversation loaded when its turn comes.
 """
 
 from dataclasses import replace
 
+from bench.prefill import ColdSet
 from bench.scenarios.base import Options, Point, Scenario
 from bench.shapes import Shape, pairs
 
 CONVERSATIONS_PER_DEVICE = 2.5
+CHATD = frozenset({"chatd"})
+SUSTAINED_PER_S = 100_000
+SUSTAINED_SHARE = 24  # times the seconds of the other points: a minute at two and a half
+COLD = ColdSet(devices=10_000, conversations=100_000, events=2_000_000)
+COLD_QUICK = ColdSet(devices=500, conversations=5_000, events=20_000)
 
 
 def points(options: Options) -> list[Point]:
-    devices = options.connections or 2000
-    window = options.window or 4  # 8,000 unanswered sends: hub.shard_sends_max is 10,000, more would be told BUSY
-    few = min(50, devices)
-    hot = pairs(devices, int(devices * CONVERSATIONS_PER_DEVICE), online=False)
-    online = pairs(devices, int(devices * CONVERSATIONS_PER_DEVICE), online=True)
+    devices, window = options.connections or 2000, options.window or 4
+    offline, online = hot_set(devices, online=False), hot_set(devices, online=True)
     if options.rate:
-        return [_paced(shape, options.rate, options) for shape in (hot, online)]
-    full = full_point(hot, window, "≥ 100,000 per s", options)
-    both = full_point(online, window, "", options)
-    chosen = [full, half_of(full, "p99 ≤ 5 ms", options), both, half_of(both, "delivery p99 ≤ 5 ms", options)]
+        return [paced(shape, options.rate, options) for shape in (offline, online)]
+    chosen = [
+        # 8,000 unanswered sends: hub.shard_sends_max is 10,000, more would be told BUSY.
+        full_point("hot", offline, window, options),
+        full_point("online", online, window, options),
+    ]
     if options.connections is None and options.window is None:
-        small = pairs(few, int(few * CONVERSATIONS_PER_DEVICE), online=False)
-        chosen += [full_point(small, 1, "", options), full_point(small, 16, "", options)]
+        few = hot_set(50, online=False)
+        chosen += [full_point("50 devices × 1", few, 1, options), full_point("50 devices × 16", few, 16, options)]
+    chosen.append(_sustained(online, options))
+    if options.connections is None:
+        chosen.append(_cold(COLD_QUICK if options.quick else COLD, options))
     return chosen
 
 
-def full_point(shape: Shape, window: int, goal: str, options: Options) -> Point:
-    # A peer has no recipients: it is measured where chatd's stay offline.
+def hot_set(devices: int, *, online: bool) -> Shape:
+    return pairs(devices, int(devices * CONVERSATIONS_PER_DEVICE), online=online)
+
+
+def full_point(name: str, shape: Shape, window: int, options: Options) -> Point:
+    """As fast as the windows allow."""
     return Point(
-        label=f"durable, {shape.name}, {window} in flight",
+        label=f"durable, {name}, {window} in flight: {shape.name}",
         work="durable",
         shape=shape,
         window=window,
         seconds=options.seconds or 5,
         warm_up=options.warm_up if options.warm_up is not None else 2,
-        goal=goal,
+        goal="≥ 100,000 per s" if name in ("hot", "online") else "",
         reread=True,
-        only=frozenset({"chatd"}) if any(shape.subscribe) else frozenset(),
+        only=CHATD if any(shape.subscribe) else frozenset(),
     )
 
 
-def _paced(shape: Shape, rate: float, options: Options) -> Point:
-    point = full_point(shape, 64, "p99 ≤ 5 ms", options)
-    return replace(point, label=f"durable, {shape.name}, {rate:,.0f} per s", rate=rate)
+def half_of(full: Point, name: str, goal: str) -> Point:
+    """At half the rate that the same server reached at `full`, on a schedule."""
+    # The window is sends_in_flight_max of the protocol: the schedule decides, not the window.
+    return replace(
+        full, label=f"half load, {name}: {full.shape.name}", window=64, of=full.label, rate_share=0.5, goal=goal
+    )
 
 
-def half_of(full: Point, goal: str, options: Options) -> Point:
-    return Point(
-        label=f"{full.label}, at half load",
-        work="durable",
-        shape=full.shape,
-        window=64,  # sends_in_flight_max of the protocol: the schedule decides, not the window
-        seconds=options.seconds or 5,
-        warm_up=full.warm_up,
-        of=full.label,
-        rate_share=0.5,
-        goal=goal,
-        reread=True,
-        only=full.only,
+def paced(shape: Shape, rate: float, options: Options) -> Point:
+    point = full_point("", shape, 64, options)
+    return replace(point, label=f"durable, {rate:,.0f} per s: {shape.name}", rate=rate, goal="p99 ≤ 5 ms", only=CHATD)
+
+
+def _sustained(shape: Shape, options: Options) -> Point:
+    """Long enough that a backlog which only grows would show."""
+    return replace(
+        paced(shape, SUSTAINED_PER_S, options),
+        label=f"durable, sustained {SUSTAINED_PER_S:,} per s: {shape.name}",
+        seconds=(options.seconds or 2.5) * SUSTAINED_SHARE,
+        repeats=1,
+        goal="≥ 100,000 per s for a minute, backlog flat",
+    )
+
+
+def _cold(cold: ColdSet, options: Options) -> Point:
+    shape = cold.shape()
+    return replace(
+        full_point("cold", shape, 1, options),
+        label=f"durable, cold, 1 in flight: {shape.name}, {cold.events:,} events stored before",
+        cold=cold,
+        repeats=1,
+        only=CHATD,
+        goal="",
     )
 
 

@@ -43,7 +43,7 @@ def stuck_points(options: Options) -> list[Point]:
             rate=pace,
             payload=STUCK_PAYLOAD,
             stuck=stuck,
-            seconds=options.seconds or 10,
+            seconds=3 * options.seconds if options.seconds else 10,
             warm_up=options.warm_up if options.warm_up is not None else 1,
             goal="≤ 356 KiB per stuck reader, nothing lost",
         )

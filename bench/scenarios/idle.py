@@ -15,7 +15,7 @@ SIZES = (1000, 5000, 15_000)
 
 
 def points(options: Options) -> list[Point]:
-    sizes = (options.connections,) if options.connections else SIZES
+    sizes = (options.connections,) if options.connections else SIZES[:1] if options.quick else SIZES
     heartbeat_ms = options.heartbeat_ms or HEARTBEAT_MS
     beating = [
         Point(

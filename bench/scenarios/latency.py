@@ -1,31 +1,34 @@
-"""latency: one connection to one other with a single message in flight, and end to end at half load.
+"""latency: one connection to one other with a single message in flight, and devices by the thousand at half load.
 
-One in flight is the way through the server and nothing else. A server under load is another matter, so the second half
-finds the rate that each server reaches, sends half of it on a schedule and counts from when a message was due.
+One in flight is the way through the server and nothing else. A server under load is another matter: the rate that each
+server reaches is found first, then half of it is sent on a schedule, and time counts from when a message was due.
 """
 
 from dataclasses import replace
 
 from bench.scenarios.base import Options, Point, Scenario
-from bench.scenarios.durable import full_point, half_of
+from bench.scenarios.durable import CHATD, full_point, half_of, hot_set
 from bench.scenarios.relay import PEERS, relay_point
-from bench.shapes import pairs, ping
+from bench.shapes import ping
 
 
 def points(options: Options) -> list[Point]:
-    once = relay_point(ping(), 1, "p50 ≤ best peer", options)
-    once = replace(once, own_core=True)
-    kept = replace(once, own_core=False, label="durable, one to one, 1 in flight", work="group", peer_work="-", goal="")
-    devices = options.connections or 2000
-    full = full_point(pairs(devices, devices * 5 // 2, online=True), options.window or 4, "", options)
-    return [once, kept, full, half_of(full, "acknowledgement and delivery p99 ≤ 5 ms", options)]
+    devices, window = options.connections or 2000, options.window or 4
+    once = replace(relay_point(ping(), 1, "p50 ≤ best peer", options), own_core=True)
+    kept = replace(once, label="durable, one to one, 1 in flight", work="group", goal="", own_core=False, only=CHATD)
+    chosen = [once, kept]
+    for name, online in (("offline", False), ("online", True)):
+        full = full_point(name, hot_set(devices, online=online), window, options)
+        full = replace(full, reread=False, goal="")
+        chosen += [full, half_of(full, name, "acknowledgement p99 ≤ 5 ms" if not online else "delivery p99 ≤ 5 ms")]
+    return chosen
 
 
 LATENCY = Scenario(
     name="latency",
     title="latency of one message, alone and at half load",
-    works=frozenset({"relay"}),
-    peers=PEERS,
+    works=frozenset({"relay", "durable"}),
+    peers=(*PEERS, "redis-streams", "postgres"),
     points=points,
     shared_cores=True,
 )

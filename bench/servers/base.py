@@ -12,10 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from bench.machine import DIRECTORIES, on_cores
 from bench.shapes import Credential, Shape, write_plan
+
+if TYPE_CHECKING:
+    from bench.prefill import ColdSet
 
 START_TIMEOUT_S = 15
 STOP_TIMEOUT_S = 15
@@ -32,9 +35,7 @@ class Server(ABC):
     peer: ClassVar[str]  # what --peers calls it, for whatever work
     protocol: ClassVar[str]  # of the generator's adapter
     works: ClassVar[frozenset[str]]  # of relay, durable, group, idle
-    pool: ClassVar[int | None] = (
-        None  # a process per connection: so many are what its users open, whatever their number
-    )
+    pool: ClassVar[int | None] = None  # it has a process per connection: so many are opened, whatever the plan's number
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     user: ClassVar[str | None] = None  # to run as, when the bench runs as root
 
@@ -42,6 +43,7 @@ class Server(ABC):
         self.cores = cores
         self.shards = 1  # chatd only
         self.lifted = True  # buffers and connection limits; the slow-reader scenario wants to see those of the defaults
+        self.cold: ColdSet | None = None  # chatd only: the store that it starts on
         self.port = free_port()
         self.directory = Path()
         self.process: subprocess.Popen[bytes] | None = None

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from bench.backlog import backlog_of
 from bench.machine import ROOT
+from bench.prefill import fill
 from bench.seed import Seeder, SeedError
 from bench.servers.base import Server, StartError
 from bench.shapes import Shape
@@ -49,6 +50,10 @@ class Chatd(Server):
         configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return [sys.executable, "-m", "chatd", "serve", "--config", str(configuration)]
 
+    def prepare(self) -> None:
+        if self.cold is not None:
+            fill(self.directory / "data", self.cold)
+
     def environment(self) -> dict[str, str]:
         """The checkout's chatd, and nothing of the caller's own configuration."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CHATD_")}
@@ -78,6 +83,8 @@ class Chatd(Server):
     def plan(self, shape: Shape, path: Path, credential: str) -> None:
         if self.seeder is None:
             self.seeder = Seeder(self.port, self.directory / "data")
+            if self.cold is not None:
+                self.seeder.know(self.cold)
         try:
             self.seeder.write_plan(shape, path, credential)
         except SeedError as error:

@@ -95,7 +95,7 @@ def test_every_credential_logs_in(tmp_path: Path) -> None:
 
 def test_latency_alone_and_at_half_load(tmp_path: Path) -> None:
     document = bench(tmp_path, "latency", "--connections", "12", "--peers", "redis")
-    assert len([row for row in document["rows"] if row["server"] == "chatd"]) == 4
+    assert len([row for row in document["rows"] if row["server"] == "chatd"]) == 6
     assert all(row["latency_us"]["p50"] > 0 for row in document["rows"])
 
 
