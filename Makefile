@@ -1,10 +1,12 @@
 # `make run` starts a server from a fresh checkout, `make test` is the whole check. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run develop debug test check sanitize sabotage fuzz coverage kills crashes failures bench wire clean
+.PHONY: help run develop debug test check sanitize sabotage fuzz simulate coverage kills crashes failures bench wire clean
 
 DATA ?= ./data
 MINUTES ?= 1
 KILLS ?= 500
+SEEDS ?= 20000
+JOBS ?= $(shell nproc)
 CUTS ?= 2000
 CAMPAIGN = PYTHONPATH=.:tests $(PYTHON_VENV) -m campaigns
 SCENARIO ?= relay
@@ -52,6 +54,9 @@ sanitize: develop     ## the native tests with AddressSanitizer and UndefinedBeh
 fuzz: develop    ## mutate inputs of every parser for MINUTES=n, sanitized
 	@tools/setup.sh sanitize
 	@tools/sanitized.sh -P tests/fuzz/run.py --minutes $(MINUTES)
+
+simulate: develop    ## simulate SEEDS=n seeds on both sides in JOBS=n processes; JSON=file for the result
+	@$(CAMPAIGN).simulate --seeds $(SEEDS) --jobs $(JOBS) $(if $(JSON),--json $(JSON)) $(SIMULATE_ARGS)
 
 kills: develop   ## kill -9 the processes of live servers under load KILLS=500 times and judge every history
 	@$(CAMPAIGN).kills --kills $(KILLS) $(if $(JSON),--json $(JSON))

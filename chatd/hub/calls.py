@@ -4,7 +4,6 @@
 """From the upcall of a SYNC, PULL or REQUEST to the frames of its answer."""
 
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -86,7 +85,7 @@ class Calls:
         """Take one from the bucket of a device or user. CallError BUSY when it is empty; a rate of 0 is no limit."""
         if not rate_per_s:
             return
-        now = time.monotonic()
+        now = self._hub.clock.monotonic_s()
         tokens, since = self._buckets.pop((what, whose), (float(burst), now))
         tokens = min(burst, tokens + (now - since) * rate_per_s)
         paid = tokens >= 1

@@ -10,7 +10,7 @@
 """Reads of the main database on behalf of the core and of methods, batched, in threads."""
 
 import logging
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import trio
@@ -24,6 +24,8 @@ from chatd.wire.schema import ErrorCode
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
+InThread = Callable[..., Awaitable[Any]]
+"""trio.to_thread.run_sync, or what stands for it."""
 
 JOBS_PER_READ_MAX = 256
 JOBS_WAITING_MAX = 100_000
@@ -53,19 +55,21 @@ class Question(NamedTuple):
 class Loader:
     """Jobs wait in order of arrival; two workers take them in batches. One-off reads have a limiter of their own."""
 
-    def __init__(self, core: Core, reader: Reader, rows: Rows) -> None:
+    def __init__(self, core: Core, reader: Reader, rows: Rows, in_thread: InThread = trio.to_thread.run_sync) -> None:
         self._core = core
         self._reader = reader
         self._rows = rows
+        self._in_thread = in_thread
         self._waiting: dict[Job, trio.Event] = {}
         self._reading: dict[Job, trio.Event] = {}
         self._until_folded: dict[Job, trio.Event] = {}
+        self._answered: list[tuple[int, list[tuple[Job, Any]]]] = []
         self._arrival = trio.Event()
         self._job_limiter = trio.CapacityLimiter(1)
         self._page_limiter = trio.CapacityLimiter(PAGE_READS_MAX)
         self.folded_pos = 0
         self.wake: Callable[[], None] = lambda: None
-        """Called when the core was given something: what was parked for it may be staged now."""
+        """Called when apply has something to do."""
 
     # ------------------------------------------------------------ what others call
 
@@ -92,15 +96,16 @@ class Loader:
     async def read(self, function: Callable[[View], Answer]) -> Answer:
         """Run one read of a page in a thread, in one transaction. CallError UNAVAILABLE when the store fails."""
 
-        def in_thread() -> Answer:
+        def page() -> Answer:
             with self._reader.view() as view:
                 return function(view)
 
         try:
-            return await trio.to_thread.run_sync(in_thread, limiter=self._page_limiter)
+            answer: Answer = await self._in_thread(page, limiter=self._page_limiter)
         except StorageError as error:
             log.exception("a read of the main database failed")
             raise CallError(ErrorCode.UNAVAILABLE, "the database could not be read; try again later", 1000) from error
+        return answer
 
     def folded(self, folded_pos: int) -> None:
         """The folder has committed: questions that waited for it may be answered now."""
@@ -126,19 +131,30 @@ class Loader:
             for job in jobs:
                 self._reading[job] = self._waiting.pop(job)
             try:
-                answers = await trio.to_thread.run_sync(self._read_all, jobs, limiter=self._job_limiter)
+                answers = await self._in_thread(self._read_all, jobs, limiter=self._job_limiter)
             except StorageError:
                 log.exception("reading for %d jobs failed; trying again in %d ms", len(jobs), READ_RETRY_S * 1000)
                 self._waiting = {job: self._reading.pop(job) for job in jobs} | self._waiting
                 await trio.sleep(READ_RETRY_S)
                 continue
-            self._apply_all(*answers)
+            self._answered.append(answers)
             self.wake()
 
     def _read_all(self, jobs: list[Job]) -> tuple[int, list[tuple[Job, Any]]]:
         """In a thread."""
         with self._reader.view() as view:
             return view.folded_pos, [(job, _READS[job.kind](view, job.key)) for job in jobs]
+
+    def apply(self) -> bool:
+        """Give what was read to the core and to Rows; True: there was something. Called by the loop, between poll and
+        commit: what is parked for it is staged at once, and nobody else may run while something is staged.
+        """
+        answered, self._answered = self._answered, []
+        for folded_pos, answers in answered:
+            self._apply_all(folded_pos, answers)
+        if self._waiting:
+            self._arrival.set()
+        return bool(answered)
 
     def _apply_all(self, folded_pos: int, answers: list[tuple[Job, Any]]) -> None:
         for job, answer in answers:

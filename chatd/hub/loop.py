@@ -12,12 +12,13 @@ from typing import Any, NoReturn
 
 import trio
 
+from chatd.clock import SYSTEM, Clock
 from chatd.hub.calls import Calls, RequestHandler
 from chatd.hub.commit import Committer, abort_process
 from chatd.hub.core import Core
 from chatd.hub.frames import CallError
 from chatd.hub.gather import Gather
-from chatd.hub.loading import Loader, Question
+from chatd.hub.loading import InThread, Loader, Question
 from chatd.hub.memberships import Memberships
 from chatd.hub.reads import not_found
 from chatd.hub.recovery import FreeGate, recover
@@ -52,24 +53,29 @@ class Hub:
         rpc_methods: dict[str, RpcMethod],
         abort: Callable[[str], NoReturn] = abort_process,
         on_link_lost: Callable[[int], None] = lambda shard: None,
+        clock: Clock = SYSTEM,
+        in_thread: InThread = trio.to_thread.run_sync,
     ) -> None:
-        """on_link_lost: told when the ring of a shard turns out corrupt and the supervisor has to make a new link."""
+        """on_link_lost: told when the ring of a shard turns out corrupt and the supervisor has to make a new link.
+        in_thread: how reads of the main database leave the loop.
+        """
         self.core = core
+        self.clock = clock
         self._report_lost = on_link_lost
         self.store = store
         self.settings = settings
         self.shards: set[int] = set()
         self.revoked: deque[tuple[int, int]] = deque(maxlen=REVOCATIONS_REMEMBERED)
         """(user, token epoch) of this hub's lifetime, for shards."""
-        self.started_ms = time.time_ns() // 1_000_000
+        self.started_ms = clock.wall_ms()
         self.rows = Rows(core, store.stored_ids())
         self.memberships = Memberships(core)
-        self.loader = Loader(core, store.reader(), self.rows)
+        self.loader = Loader(core, store.reader(), self.rows, in_thread)
         self.committer = Committer(core, store, self.rows, self.memberships, settings, abort)
         self.committer.wake = self.loader.wake = self.wake
         self.calls = Calls(self, request)
         self.rpc = Rpc(self, rpc_methods)
-        self._free_gate = FreeGate(core)
+        self._free_gate = FreeGate(core, clock)
         self._sleep: trio.CancelScope | None = None
         self._handlers: dict[str, Callable[..., None]] = {
             "need_conversation": lambda cid: self._want("conversation", cid),
@@ -146,33 +152,39 @@ class Hub:
             nursery.cancel_scope.cancel()
 
     async def _serve(self) -> None:
-        core, committer, gather = self.core, self.committer, Gather()
-        yielded_at_s = 0.0
+        gather, yielded_at_s = Gather(), 0.0
         while True:
-            asked = self._poll()
-            if not asked and not committer.has_turns and (pause_s := gather.pause_s(core.staged_count)):
-                time.sleep(pause_s)  # noqa: ASYNC251 as long as a commit, and a task could do as little during one
-                asked = self._poll()
-            asked = asked or committer.has_turns
-            staged = core.staged_count
-            committer.run()
-            now_s = time.monotonic()
-            if staged:
-                gather.committed(staged, now_s)
+            asked, staged = self.turn(gather)
             if not asked and not staged:
                 await self._wait()
-            elif asked or now_s - yielded_at_s >= YIELD_INTERVAL_S:
+            elif asked or time.monotonic() - yielded_at_s >= YIELD_INTERVAL_S:
                 await trio.lowlevel.checkpoint()
             else:
                 continue
-            yielded_at_s = now_s
+            yielded_at_s = time.monotonic()
+
+    def turn(self, gather: Gather | None = None) -> tuple[bool, int]:
+        """Poll, handle, commit, publish. Whether there was work for Python, and how many records were committed: more
+        of either may have come meanwhile. gather: may have the commit wait.
+        """
+        core, committer = self.core, self.committer
+        asked = self._poll()
+        if gather and not asked and not committer.has_turns and (pause_s := gather.pause_s(core.staged_count)):
+            time.sleep(pause_s)
+            asked = self._poll()
+        asked = asked or committer.has_turns
+        staged = core.staged_count
+        committer.run()
+        if gather and staged:
+            gather.committed(staged, time.monotonic())
+        return asked, staged
 
     def _poll(self) -> bool:
-        """Take what the shards sent. True when something of it is for Python."""
-        upcalls = self.core.poll(time.time_ns() // 1_000_000)
+        """Take what the shards sent and what was read. True when something of it is for Python."""
+        upcalls = self.core.poll(self.clock.wall_ms(), self.clock.monotonic_ms())
         for name, *fields in upcalls:
             self._handlers[name](*fields)
-        return bool(upcalls)
+        return self.loader.apply() or bool(upcalls)
 
     async def _wait(self) -> None:
         timeout_ms = self.core.timeout_ms()

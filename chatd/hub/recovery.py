@@ -9,6 +9,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from chatd.clock import Clock
 from chatd.hub.core import Core
 from chatd.storage.interface import parse_row
 
@@ -56,9 +57,10 @@ def recover(hub: "Hub") -> None:
 class FreeGate:
     """Passes folded positions on to the core, but not before the shards had a chance to say what they miss."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, clock: Clock) -> None:
         self._core = core
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock.monotonic_s()
         self._linked: set[int] = set()
         self._attached: set[int] = set()
         self._folded_pos = 0
@@ -80,6 +82,6 @@ class FreeGate:
 
     def _pass_on(self) -> None:
         all_attached = self._linked and self._linked <= self._attached
-        held_s = time.monotonic() - self._started
+        held_s = self._clock.monotonic_s() - self._started
         if self._folded_pos and held_s >= (HOLD_MIN_S if all_attached else HOLD_S):
             self._core.freed(self._folded_pos)

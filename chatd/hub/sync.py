@@ -200,9 +200,12 @@ def _messages_in_tail(core: Core, user: int, draft: Draft, from_seq: int) -> int
     """Messages among from_seq .. last_seq: who left a moment ago left before the fold could count them."""
     count = 0
     while 0 < from_seq <= draft.last_seq:
-        page, from_seq = core.tail_events(
+        page, next_seq = core.tail_events(
             draft.cid, from_seq, draft.last_seq, PULL_EVENTS_MAX, PULL_BYTES_MAX, BODY_BYTES_MAX, user, False
         )
+        if next_seq == from_seq:
+            raise too_fast()  # folded, and let go, since the snapshot was taken
+        from_seq = next_seq
         count += sum(KINDS[kind].message for _, _, _, kind, _ in frames.parse_events(page))
     return count
 

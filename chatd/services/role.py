@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import trio
 
+from chatd.clock import SYSTEM, Clock
 from chatd.hub.commit import abort_process
 from chatd.hub.core import Core
 from chatd.hub.loop import Command, Hub
@@ -22,10 +23,11 @@ def make_hub(
     *,
     abort: Callable[[str], NoReturn] = abort_process,
     on_link_lost: Callable[[int], None] = lambda shard: None,
+    clock: Clock = SYSTEM,
 ) -> Hub:
     """A hub with all methods, not yet running. It owns neither core nor store."""
     registry = Registry()
-    registry.hub = Hub(core, store, settings, registry, RPC_METHODS, abort, on_link_lost)
+    registry.hub = Hub(core, store, settings, registry, RPC_METHODS, abort, on_link_lost, clock)
     return registry.hub
 
 
@@ -44,13 +46,15 @@ async def run(
 
 
 @asynccontextmanager
-async def offline(core: Core, store: Store, settings: HubSettings | None = None) -> AsyncIterator[Hub]:
+async def offline(
+    core: Core, store: Store, settings: HubSettings | None = None, clock: Clock = SYSTEM
+) -> AsyncIterator[Hub]:
     """A running hub without shards, for commands that change a data directory while no server runs.
 
     Use Hub.change with the stage_* functions of services inside; everything is durable when it returns.
     """
     send, receive = trio.open_memory_channel[Command](1)
-    hub = make_hub(core, store, settings or HubSettings())
+    hub = make_hub(core, store, settings or HubSettings(), clock=clock)
     async with trio.open_nursery() as nursery, send:
         await nursery.start(lambda *, task_status: hub.run(receive, task_status=task_status))
         try:

@@ -9,12 +9,12 @@
 
 import contextlib
 import random
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from chatd import logs
+from chatd.clock import SYSTEM, Clock
 from chatd.engine.interface import Engine
 from chatd.shard import frames
 from chatd.shard.credentials import Attempt, Credentials, LoginRefusedError, Principal
@@ -59,9 +59,16 @@ class Logins:
     """The login side of one shard."""
 
     def __init__(
-        self, engine: Engine, hub: HubCalls, settings: dict[str, Any], wake: Callable[[], None], start_soon: Start
+        self,
+        engine: Engine,
+        hub: HubCalls,
+        settings: dict[str, Any],
+        wake: Callable[[], None],
+        start_soon: Start,
+        clock: Clock = SYSTEM,
     ) -> None:
         self._engine, self._hub, self._wake, self._start_soon = engine, hub, wake, start_soon
+        self._clock = clock
         self._auth = auth = settings["auth"]
         accept, session = settings["accept"], settings["session"]
         self._limits = LoginLimits(
@@ -70,6 +77,7 @@ class Logins:
             accept["flap_connects_per_min"],
             accept["flap_ban_s"],
             accept["address_exempt"],
+            clock.monotonic_s,
         )
         self._frames = frames.WelcomeFrames(session["frames_per_s"], session["sends_per_s"])
         self._pending: OrderedDict[int, Pending] = OrderedDict()
@@ -99,7 +107,7 @@ class Logins:
     # -- upcalls -----------------------------------------------------------------------------------------------------
 
     def on_resume(self, handle: int, ticket: bytes, log_epoch: int, cursor: bytes, address: str) -> None:
-        opened = self._tickets.open(ticket, time.time())
+        opened = self._tickets.open(ticket, self._clock.wall_s())
         if not isinstance(opened, Ticket):
             self._refuse(handle, Op.RESUME, opened, "ticket", address)
             return
@@ -312,7 +320,7 @@ class Logins:
     # -- small things ------------------------------------------------------------------------------------------------
 
     def _ticket(self, user: int, device: int, token_epoch: int, session_epoch: int, token_expires_s: int) -> bytes:
-        expires_s = int(time.time()) + self._auth["ticket_lifetime_s"]
+        expires_s = int(self._clock.wall_s()) + self._auth["ticket_lifetime_s"]
         return self._tickets.seal(Ticket(user, device, token_epoch, session_epoch, expires_s, token_expires_s))
 
     def _expect(self, handle: int, pending: Pending) -> None:

@@ -4,13 +4,13 @@
 # budget of one poll. Price: under load one core is busy, which is what it is there for.
 """The loop of one shard, and its commands from the supervisor."""
 
-import time
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
 
 import trio
 
 from chatd import logs
+from chatd.clock import SYSTEM, Clock
 from chatd.engine.interface import Engine, Upcall
 from chatd.shard.hub_calls import HubCalls
 from chatd.shard.limits import AddressGate
@@ -27,22 +27,23 @@ Say = Callable[[dict[str, Any]], Awaitable[None]]
 class Shard:
     """Everything Python of one shard. Engine commands are given from this loop's thread only; wake() after them."""
 
-    def __init__(self, engine: Engine, settings: dict[str, Any], say: Say) -> None:
+    def __init__(self, engine: Engine, settings: dict[str, Any], say: Say, clock: Clock = SYSTEM) -> None:
         self.engine = engine
         self._say = say
         self._sleep: trio.CancelScope | None = None
         self._nursery: trio.Nursery | None = None
         self._log = logs.get()
-        self._began_ms = time.time_ns() // 1_000_000
+        self._began_ms = clock.wall_ms()
         self.hub = HubCalls(engine, self.wake)
         self.hub.questions |= {"ledger": self._ledger, "counters": engine.counters}
-        self.logins = Logins(engine, self.hub, settings, self.wake, self.start_soon)
+        self.logins = Logins(engine, self.hub, settings, self.wake, self.start_soon, clock)
         accept = settings["accept"]
         self.addresses = AddressGate(
             accept["address_connects_per_s"],
             accept["address_connects_burst"],
             accept["address_connections_max"],
             accept["address_exempt"],
+            clock.monotonic_s,
         )
         self.handlers: dict[str, Callable[..., None]] = {
             "auth": self.logins.on_auth,
@@ -84,15 +85,18 @@ class Shard:
             self._nursery.cancel_scope.cancel()
 
     async def _serve(self) -> None:
-        engine = self.engine
         while True:
-            upcalls = engine.poll(POLL_BUDGET_US)
-            if upcalls:
-                self._dispatch(upcalls)
-            if upcalls or engine.busy():
+            if self.turn(POLL_BUDGET_US):
                 await trio.lowlevel.checkpoint()
             else:
                 await self._wait()
+
+    def turn(self, budget_us: int) -> bool:
+        """Poll the engine and hand its upcalls out. True: there was work, so more may have come meanwhile."""
+        upcalls = self.engine.poll(budget_us)
+        if upcalls:
+            self._dispatch(upcalls)
+        return bool(upcalls) or self.engine.busy()
 
     async def _wait(self) -> None:
         timeout_ms = self.engine.timeout_ms()

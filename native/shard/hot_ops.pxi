@@ -92,12 +92,17 @@ cdef void send_enter(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const ui
 cdef void on_answer(engine_t* e, uint64_t token, uint64_t handle, const uint8_t* p, size_t n) noexcept nogil:
     cdef uint32_t index = inflight_find(&e.inflight, token)
     cdef conn_t* c = slab_find(&e.slab, handle)
+    cdef uint64_t cseq, cid
     if index == <uint32_t>INFLIGHT_NONE or c == NULL or e.inflight.entries[index].handle != handle:
         e.count[COUNT_ANSWERS_LATE] += 1
         return
     e.count[COUNT_ANSWERS] += 1
+    cseq = e.inflight.entries[index].cseq
+    cid = e.inflight.entries[index].cid
     inflight_remove(e, c, index)
     if not conn_is_live(c):
+        return
+    if p[2] == OP_SEND_NAK and p[3] & FLAG_SEND_NAK_RETRYABLE and cid and not order_note(e, c, cseq, cid):
         return
     conn_send(e, c, p, n)
     conn_unthrottle(e, c)

@@ -1,10 +1,11 @@
-# Order after a refusal: what this shard refused for now must not be overtaken.
+# Order after a refusal: what was refused for now must not be overtaken.
 #
 # The contract (docs/contract.md, 5 iii): after a retryable NAK of cseq k, later SENDs of the connection to that
 # conversation get OUT_OF_ORDER until k is retried or skipped. OUT_OF_ORDER is itself such a NAK, so every refused cseq
 # is remembered and a SEND passes only if none below it is open in its conversation. The hub keeps the same gate for
-# what it refuses; this one is for what never reached it (RATE_LIMITED, BUSY, UNAVAILABLE). The list exists only while
-# something is open, and a client that keeps refused_sends_max of them open is closed: its outbox starts over in order.
+# what it refuses, and forgets it when it dies; connections outlive it, so what it refused is remembered here, too,
+# beside what never reached it (RATE_LIMITED, BUSY, UNAVAILABLE). The list exists only while something is open, and a
+# client that keeps refused_sends_max of them open is closed: its outbox starts over in order.
 
 cdef enum:
     REFUSED_ROOM_MIN = 8
@@ -80,3 +81,18 @@ cdef void refuse_send(engine_t* e, conn_t* c, uint64_t cseq, uint64_t cid, int c
     if cid and error_is_retryable(code) and not order_note(e, c, cseq, cid):
         return
     send_nak(e, c, cseq, cid, code, retry_ms if retry_ms else retry_after_default_ms(code))
+
+# The next hub gets what is in flight again, but knows nothing of what its predecessor refused before it died.
+cdef void order_refuse_overtaking(engine_t* e, conn_t* c) noexcept nogil:
+    cdef inflight_table_t* table = &e.inflight
+    cdef uint32_t index = c.inflight_first
+    cdef uint32_t following
+    cdef inflight_t* entry
+    while conn_refused(c) != NULL and index != <uint32_t>INFLIGHT_NONE:
+        entry = &table.entries[index]
+        following = entry.conn_next
+        if entry.cid and not order_allows(c, entry.cseq, entry.cid):
+            refuse_send(e, c, entry.cseq, entry.cid, ERR_OUT_OF_ORDER, 0)
+            inflight_remove(e, c, index)
+        index = following
+    conn_unthrottle(e, c)

@@ -177,6 +177,7 @@ cdef void uplink_detach(engine_t* e) noexcept nogil:
         c.flags &= ~(CONN_ATTACHED | CONN_CLOSED_DUE)
         if conn_is_live(c):
             calls_fail(e, c)
+            order_refuse_overtaking(e, c)
     inflight_rewind(&e.inflight)
 
 # The link is broken: forget it, and ask for another one.

@@ -162,3 +162,27 @@ def test_a_really_full_disk_refuses_serves_and_recovers(small_disk: Path) -> Non
     assert (small_disk / "reserve").stat().st_blocks * 512 >= MIB
     store.close()
     assert check_store(small_disk, codec.decode_batch).findings == []
+
+
+def test_a_batch_whose_sync_failed_does_not_come_back_behind_a_new_segment(
+    tmp_path: Path, store: SqliteStore, vfs: FaultVfs
+) -> None:
+    """The folder keeps the WAL index of the segment alive, and that does not count the batch that lies behind."""
+    fill(store)
+    folder = SqliteFolder.open(tmp_path, Portion, FoldSettings(vfs=vfs.name, **RESERVE))
+    folder.fold_once()
+    before = store.next_pos
+    vfs.fail("sync", "-wal", IOERR_FSYNC)
+    with pytest.raises(StoreFailedError):
+        fill(store)
+    store.close()
+    again = SqliteStore.open(tmp_path, StoreSettings(segment_bytes=1, vfs=vfs.name, **RESERVE))
+    assert again.next_pos == before
+    fill(again, 2)
+    again.close()
+    folder.close()
+    for index in tmp_path.glob("*-shm"):
+        index.unlink()
+    last = SqliteStore.open(tmp_path, StoreSettings(**RESERVE))
+    assert last.next_pos == before + 40
+    last.close()

@@ -7,7 +7,9 @@
 
 A power loss keeps what was synced and, of what was written since the last sync of that file, nothing, everything, a
 random part, or everything with the last write torn at a 512-byte sector. Shared-memory files never survive. Creating a
-file is taken to be durable with its first sync, unlinking at once: the store syncs the directory after that.
+file is taken to be durable with its first sync, unlinking at once: the store syncs the directory after that. After a
+sync that failed no later one makes durable what it should have, unless the pages are written again: Linux calls them
+clean.
 """
 
 import random
@@ -18,7 +20,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import apsw
 
-SECTOR_BYTES = 512
+SECTOR_BYTES, PAGE_BYTES = 512, 4096
 FULL = apsw.SQLITE_FULL
 IOERR_FSYNC = apsw.SQLITE_IOERR_FSYNC
 IOERR_WRITE = apsw.SQLITE_IOERR_WRITE
@@ -29,7 +31,9 @@ Keep = Literal["none", "all", "random", "torn"]
 
 
 class Entry(NamedTuple):
-    """One call: kind is write, truncate, sync, delete, replace (whole content, durable) or mark (data: the test's)."""
+    """One call: kind is write, truncate, sync, failed_sync, delete, replace (whole content, durable) or mark (data: the
+    test's).
+    """
 
     kind: str
     file: str
@@ -67,25 +71,29 @@ class DiskJournal:
         """What the files hold when the power went before entry `cut`."""
         durable = {name: bytearray(data) for name, data in self.base.items()}
         pending: dict[str, list[Entry]] = {}
+        clean: dict[str, list[Entry]] = {}
         for entry in self.entries[:cut]:
             if entry.kind == "sync":
-                for change in pending.pop(entry.file, []):
+                changes = pending.pop(entry.file, [])
+                for change in (*written_again(clean.get(entry.file, []), changes), *changes):
                     apply(durable, change)
+            elif entry.kind == "failed_sync":
+                clean.setdefault(entry.file, []).extend(pending.pop(entry.file, []))
             elif entry.kind == "delete":
-                durable.pop(entry.file, None)
-                pending.pop(entry.file, None)
+                for state in (durable, pending, clean):
+                    state.pop(entry.file, None)  # type: ignore[attr-defined]
             elif entry.kind == "replace":
                 durable[entry.file] = bytearray(entry.data)
             elif entry.kind != "mark":
                 pending.setdefault(entry.file, []).append(entry)
-        for changes in pending.values():
+        for changes in (*clean.values(), *pending.values()):
             for change in surviving(changes, keep, rng):
                 apply(durable, change)
         return {name: bytes(data) for name, data in durable.items()}
 
 
 def surviving(changes: list[Entry], keep: Keep, rng: random.Random) -> list[Entry]:
-    if keep == "none":
+    if keep == "none" or not changes:
         return []
     if keep == "random":
         return [change for change in changes if rng.random() < 0.5]
@@ -93,6 +101,19 @@ def surviving(changes: list[Entry], keep: Keep, rng: random.Random) -> list[Entr
         sectors = rng.randint(0, (len(changes[-1].data) - 1) // SECTOR_BYTES)
         return [*changes[:-1], changes[-1]._replace(data=changes[-1].data[: sectors * SECTOR_BYTES])]
     return changes
+
+
+def written_again(clean: list[Entry], changes: list[Entry]) -> list[Entry]:
+    """Those of the changes that a failed sync left behind whose pages are dirty anew; they are taken out of `clean`."""
+    dirty = {page for change in changes for page in pages(change)}
+    again = [change for change in clean if not dirty.isdisjoint(pages(change))]
+    clean[:] = [change for change in clean if dirty.isdisjoint(pages(change))]
+    return again
+
+
+def pages(change: Entry) -> range:
+    size = len(change.data) if change.kind == "write" else 1
+    return range(change.offset // PAGE_BYTES, (change.offset + size - 1) // PAGE_BYTES + 1)
 
 
 def apply(disk: dict[str, bytearray], change: Entry) -> None:
@@ -119,6 +140,10 @@ class FaultVfs(apsw.VFS):
         self.name = name
         self.journal = DiskJournal()
         self.calls: dict[tuple[str, str], int] = {}
+        self.fired: dict[str, int] = {}
+        """Failures by the name of their code, as far as they came about."""
+        self.free_bytes: int | None = None
+        """Room for files to grow; None: as much as the real disk has."""
         self._rules: list[tuple[Rule, int]] = []
 
     def __enter__(self) -> Self:
@@ -143,7 +168,23 @@ class FaultVfs(apsw.VFS):
                     self._rules[index] = (rule, after - 1)
                     continue
                 del self._rules[index]
-                raise failure(rule.code)
+                raise self.failure(rule.code)
+
+    def occupy(self, growth: int) -> None:
+        """A file grows by so many bytes; FULL when there is no room for them."""
+        if self.free_bytes is None or growth <= 0:
+            return
+        if growth > self.free_bytes:
+            raise self.failure(FULL)
+        self.free_bytes -= growth
+
+    def failure(self, code: int) -> apsw.Error:
+        name = str(apsw.mapping_extended_result_codes.get(code) or apsw.mapping_result_codes[code])
+        self.fired[name] = self.fired.get(name, 0) + 1
+        return failure(code)
+
+    def forget_failures(self) -> None:
+        self._rules.clear()
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "FaultFile":  # noqa: N802
         file = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
@@ -167,6 +208,8 @@ class FaultFile(apsw.VFSFile):
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         self._vfs.begin("write", self._file)
+        if self._vfs.free_bytes is not None:
+            self._vfs.occupy(offset + len(data) - self.xFileSize())
         super().xWrite(data, offset)
         self._vfs.journal.add("write", self._file, offset, bytes(data))
 
@@ -176,7 +219,11 @@ class FaultFile(apsw.VFSFile):
         self._vfs.journal.add("truncate", self._file, newsize)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
-        self._vfs.begin("sync", self._file)
+        try:
+            self._vfs.begin("sync", self._file)
+        except apsw.Error:
+            self._vfs.journal.add("failed_sync", self._file)
+            raise
         super().xSync(flags)
         self._vfs.journal.add("sync", self._file)
 

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from support.history import Applied, History, Seen, Send, Stored
+from support.history import Applied, History, Receipt, Seen, Send, Stored
 
 Findings = Iterator[str]
+
+RECEIPT_STORED_S = 4.0
+"""A position is durable within a second (docs/contract.md, 9) of a hub that runs; a run may stop it for three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,20 @@ class Finding:
 
 def by_place(history: History) -> dict[tuple[int, int], Stored]:
     return {(event.cid, event.seq): event for event in history.stored}
+
+
+def memberships(history: History) -> Callable[[int, int, int], bool]:
+    """member(user, cid, seq): of a conversation whose intervals the history does not have everybody is one."""
+    intervals: dict[tuple[int, int], list[tuple[int, float]]] = defaultdict(list)
+    for interval in history.intervals:
+        end = interval.leave_seq or float("inf")
+        intervals[interval.user, interval.cid].append((interval.join_seq, end))
+    known = {cid for _, cid in intervals}
+
+    def member(user: int, cid: int, seq: int) -> bool:
+        return cid not in known or any(join <= seq <= leave for join, leave in intervals.get((user, cid), ()))
+
+    return member
 
 
 def lost(history: History) -> Findings:
@@ -112,7 +129,8 @@ def fifo(history: History) -> Findings:
 
 
 def skipped(history: History) -> Findings:
-    """I8: pushed seqs rise by one unless LAG, an own event or HISTORY explains the step."""
+    """I8: pushed seqs rise by one unless LAG, an own event, HISTORY or a time as no member explains the step."""
+    member = memberships(history)
     own: dict[tuple[int, int], set[int]] = defaultdict(set)
     for event in history.stored:
         if event.device_cseq is not None:
@@ -127,8 +145,10 @@ def skipped(history: History) -> Findings:
     for (connection, cid), lane in lanes.items():
         for before, after in pairwise(lane):
             for seq in range(before.seq + 1, after.seq):
-                explained = seq in own[after.device, cid] or any(
-                    c == 0 or (c == cid and low <= seq <= high) for c, low, high in lags[connection]
+                explained = (
+                    seq in own[after.device, cid]
+                    or any(c == 0 or (c == cid and low <= seq <= high) for c, low, high in lags[connection])
+                    or not member(after.user, cid, seq)
                 )
                 if not explained:
                     yield f"connection {connection} got {cid}:{after.seq} after {before.seq}: {seq} is missing"
@@ -166,14 +186,20 @@ def stale(history: History) -> Findings:
 
 
 def receipt(history: History) -> Findings:
-    """I11: receipts never go back and never pass delivered or the head."""
+    """I11: receipts never go back, but for what a hub had not stored when it died, and never pass delivered or head."""
     last: dict[tuple[int, int, int], tuple[int, int]] = {}
+    told: dict[tuple[int, int, int], list[Receipt]] = defaultdict(list)
     heads: dict[int, int] = defaultdict(int)
     for event in history.stored:
         heads[event.cid] = max(heads[event.cid], event.seq)
     for r in history.receipts:
         key = (r.connection, r.cid, r.user)
         delivered, read = last.get(key, (0, 0))
+        loss = max((at for at in history.hub_losses if at <= r.at), default=0.0)
+        if told[key] and told[key][-1].at <= loss:
+            old = [known for known in told[key] if known.at <= loss - RECEIPT_STORED_S]
+            delivered, read = (old[-1].delivered_seq, old[-1].read_seq) if old else (0, 0)
+        told[key].append(r)
         if r.delivered_seq < delivered or r.read_seq < read:
             yield f"receipt of user {r.user} in {r.cid} went back"
         if not r.read_seq <= r.delivered_seq <= heads[r.cid]:
@@ -183,14 +209,9 @@ def receipt(history: History) -> Findings:
 
 def leak(history: History) -> Findings:
     """I12: nobody observes a seq outside of his membership."""
-    intervals: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for interval in history.intervals:
-        intervals[interval.user, interval.cid].append((interval.join_seq, interval.leave_seq))
-    known = {cid for _, cid in intervals}
+    member = memberships(history)
     for seen in history.seen:
-        if seen.cid in known and not any(
-            join <= seen.seq and (leave == 0 or seen.seq <= leave) for join, leave in intervals[seen.user, seen.cid]
-        ):
+        if not member(seen.user, seen.cid, seen.seq):
             yield f"user {seen.user} saw {seen.cid}:{seen.seq} outside of his membership"
 
 

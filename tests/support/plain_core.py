@@ -262,6 +262,8 @@ class PlainCore:
     ) -> tuple[bytes, int]:
         out = b""
         for seq in range(from_seq, to_seq + 1):
+            if (cid, seq) not in self._tail:
+                return out, seq
             _, (_, _, ts_ms, sender, _, _, kind, _, _, body) = self._tail[cid, seq]
             frame = frames.deliver_history(cid, seq, ts_ms, sender, kind, body, frame_bytes_max)
             if not events_max or len(out) + len(frame) > bytes_max:

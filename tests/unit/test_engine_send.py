@@ -249,3 +249,23 @@ def test_read_of_nothing_is_refused() -> None:
         client = rig.client(1)
         client.feed(frames.read(0, 3), frames.read(5, 0))
         assert client.ops() == [frames.ERROR, frames.ERROR]
+
+
+def test_what_a_dead_hub_refused_for_now_is_not_overtaken_at_its_successor() -> None:
+    with Rig() as rig:
+        client = rig.client(1)
+        dead = rig.hub
+        dead.automatic = False
+        client.feed(frames.send(1, 5), frames.send(2, 5), frames.send(3, 6))
+        refusal = frames.varint(1) + frames.varint(5) + bytes([1, 145, 100, 0])  # BUSY, in 100 ms
+        dead.answer(dead.sends[0], frames.frame(frames.SEND_NAK, refusal, 2))
+        rig.settle()
+        assert naks(client) == [(1, BUSY)]
+        heir = dead.successor()
+        heir.automatic = True
+        rig.link(heir)
+        client.feed(frames.send(4, 5))
+        assert naks(client) == [(2, OUT_OF_ORDER), (4, OUT_OF_ORDER)]
+        client.feed(frames.send(1, 5), frames.send(2, 5), frames.send(4, 5))
+        assert [send.cseq for send in heir.sends] == [3, 1, 2, 4]
+        assert rig.counter("sends_pending_bytes") == 0

@@ -106,3 +106,22 @@ def test_lag_and_own_events_explain_a_step() -> None:
     history.lags.clear()
     history.stored[1] = replace(history.stored[1], device_cseq=(LAPTOP, 1), sender=BOB)
     assert "SKIP" not in {finding.word for finding in check(history)}
+
+
+def test_what_a_dead_hub_had_not_stored_yet_may_be_unread_again() -> None:
+    history = right()
+    first, second, *_ = history.receipts
+    history.receipts = [second, replace(first, at=second.at + 1)]
+    assert "RECEIPT" in {finding.word for finding in check(history)}
+    history.hub_losses = [second.at + 0.5]
+    assert "RECEIPT" not in {finding.word for finding in check(history)}
+    history.hub_losses = [second.at + 9]
+    history.receipts[1] = replace(first, at=second.at + 10)
+    assert "RECEIPT" in {finding.word for finding in check(history)}
+
+
+def test_who_was_no_member_meanwhile_misses_nothing() -> None:
+    history = right()
+    history.seen.pop(1)
+    history.intervals = [Interval(ALICE, CID, 1), Interval(BOB, CID, 1, leave_seq=1), Interval(BOB, CID, 3)]
+    assert "SKIP" not in {finding.word for finding in check(history)}

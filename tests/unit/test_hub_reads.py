@@ -194,6 +194,53 @@ async def test_left_conversation_is_told_once_and_hides_what_follows(tmp_path: P
         assert (entry["state"], entry["head"]) == (2, 4)
 
 
+async def test_fold_beside_the_sync_of_who_has_just_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path) as rig:
+        ann, bob = await rig.user("ann"), await rig.user("bob")
+        cid = await group(rig, ann, bob)
+        await rig.say(cid, ann, "before")
+        await rig.request(bob, Method.MEMBER_LEAVE, {1: cid})
+        read, reads = rig.hub.loader.read, itertools.count()
+
+        async def fold_after(function: Any) -> Any:
+            answer = await read(function)
+            if next(reads) == 1:
+                await rig.fold()
+            return answer
+
+        monkeypatch.setattr(rig.hub.loader, "read", fold_after)
+        with pytest.raises(Refused, match="BUSY"):
+            await rig.sync(bob)
+        (entry,), _ = await all_pages(rig, bob)
+        assert (entry["state"], entry["head"], entry["count"]) == (2, 4, 1)
+
+
+async def test_what_was_loaded_reaches_the_core_inside_a_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for it is staged at once, and nobody may read meanwhile."""
+    async with running(tmp_path) as rig:
+        ann = await rig.user("ann")
+        cid = await group(rig, ann)
+        await rig.fold()
+        rig.forget(cid)
+        turn, apply_all, inside, given = rig.hub.turn, rig.hub.loader._apply_all, [False], []
+
+        def watched_turn(*gather: Any) -> Any:
+            inside[0] = True
+            done = turn(*gather)
+            inside[0] = False
+            return done
+
+        def watched_apply(*answers: Any) -> None:
+            given.append(inside[0])
+            apply_all(*answers)
+
+        monkeypatch.setattr(rig.hub, "turn", watched_turn)
+        monkeypatch.setattr(rig.hub.loader, "_apply_all", watched_apply)
+        with trio.fail_after(5):
+            await rig.hub.loader.want("conversation", cid).wait()
+        assert given == [True]
+
+
 async def test_pages_are_stable_while_conversations_change(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         ann = await rig.user("ann")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from chatd.engine.reference import output, queues, records, sends, topics
-from chatd.engine.reference.ops import write_call
+from chatd.engine.reference.ops import refuse, write_call
 from chatd.engine.reference.output import retry_after_default_ms, send_error
 from chatd.engine.reference.records import BadRecordError, FromHub, FromShard, Ring
 from chatd.engine.reference.session import unthrottle
@@ -21,6 +21,7 @@ from chatd.wire.schema import (
     FLAG_DELIVER_COMPRESSED,
     FLAG_DELIVER_STUB,
     FLAG_EXT,
+    FLAG_SEND_NAK_RETRYABLE,
     HEADER_BYTES,
     Close,
     ErrorCode,
@@ -51,7 +52,19 @@ def unlink(state: State) -> None:
             retry_ms = retry_after_default_ms(ErrorCode.UNAVAILABLE)
             send_error(state, conn, ErrorCode.UNAVAILABLE, call.op, call.ref, retry_ms)
         conn.calls.clear()
+        refuse_overtaking(state, conn)
     sends.rewind(state)
+
+
+def refuse_overtaking(state: State, conn: Connection) -> None:
+    """The next hub gets what is in flight again, but knows nothing of what its predecessor refused before it died."""
+    if not conn.refused:
+        return
+    for send in [send for send in state.sends.values() if send.conn is conn and send.cid]:
+        if not sends.order_allows(conn, send.cseq, send.cid):
+            refuse(state, conn, send.cseq, send.cid, ErrorCode.OUT_OF_ORDER)
+            sends.remove(state, send)
+    unthrottle(state, conn)
 
 
 # -- to the hub --
@@ -233,9 +246,15 @@ def on_answer(state: State, record: bytes) -> None:
         return
     state.count["answers"] += 1
     sends.remove(state, send)
-    if send.conn.is_live:
-        queues.push(state, send.conn, Frame(frame))
-        unthrottle(state, send.conn)
+    conn = send.conn
+    if not conn.is_live:
+        return
+    retryable = frame[2] == Op.SEND_NAK and frame[3] & FLAG_SEND_NAK_RETRYABLE
+    if retryable and send.cid and not sends.order_note(state, conn, send.cseq, send.cid):
+        queues.doom(state, conn, Close.FLOOD)
+        return
+    queues.push(state, conn, Frame(frame))
+    unthrottle(state, conn)
 
 
 def on_frames(state: State, record: bytes) -> None:

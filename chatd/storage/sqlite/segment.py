@@ -13,6 +13,7 @@ write leaves at most one transaction there, since the next one is written only a
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -167,7 +168,11 @@ def check_wal_end(connection: apsw.Connection, path: Path) -> None:
 
 
 def harden_end(connection: apsw.Connection, path: Path) -> None:
-    """Write the last batch of the WAL anew and sync it.
+    """Cut off what lies behind the end of the WAL, write its last batch anew and sync both.
+
+    A batch whose fsync failed lies complete behind the end while another process (the folder) keeps the WAL index that
+    does not count it. Mostly the next batch is written over it; but when that one begins a new segment, and the index
+    is made anew one day, the old segment would have grown by a batch that nobody was promised.
 
     A process killed between write and fsync leaves a batch that recovery takes for committed though it lies in the page
     cache only. After a failed fsync Linux even calls those pages clean, so that another fsync would lie
@@ -176,7 +181,15 @@ def harden_end(connection: apsw.Connection, path: Path) -> None:
     """
     last_bytes = connection.execute("SELECT length(blob) FROM batch ORDER BY pos DESC LIMIT 1").get or 0
     end = wal_bytes(connection)
+    cut_wal(path, end)
     rewrite_wal(path, max(0, end - 2 * last_bytes - _HARDEN_SLACK_BYTES), end)
+
+
+def cut_wal(path: Path, size_bytes: int) -> None:
+    """Make the WAL of `path` no longer than this. Nobody else may write meanwhile; nobody reads behind its end."""
+    with suppress(FileNotFoundError):
+        if wal_path(path).stat().st_size > size_bytes:
+            os.truncate(wal_path(path), size_bytes)
 
 
 def rewrite_wal(path: Path, begin: int = 0, end: int | None = None) -> None:

@@ -1,0 +1,241 @@
+"""Time, disk, processes and links of a run, and what the supervisor does when one of them dies."""
+
+import heapq
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from itertools import combinations, count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import trio
+import trio.testing
+
+from chatd.errors import StorageError, StoreCorruptError
+from support.history import History
+from support.invariants import Finding
+from support.sim.disk import SimDisk
+from support.sim.hosts import SIDES, Died, FolderHost, HubHost, ShardHost
+from support.sim.rings import Link
+from support.sim.shape import Shape
+from support.sim.template import WALL_BASE_MS, template
+
+READ_ONLY_AFTER, READ_ONLY_WINDOW_MS, OPERATOR_MS = 3, 60_000, 2000
+ROUNDS_MAX = 10_000
+"""Of all processes at one moment: more means that they keep each other busy for ever."""
+
+
+class Cluster:
+    """now_ms: the world's time, which only moves when nothing is left to do at this moment."""
+
+    def __init__(self, seed: int, side: str, path: Path, clock: Any) -> None:
+        self.seed, self.side, self.wall_base_ms = seed, SIDES[side], WALL_BASE_MS
+        self.rng = Random(f"world {seed}")
+        self.shape = Shape(Random(f"shape {seed}"))
+        self.now_ms = 0
+        self.history = History()
+        self.nursery: Any = None
+        self.disk = SimDisk(path, template().files)
+        self.shards = [ShardHost(self, index) for index in range(self.shape.shard_count)]
+        self.hub, self.folder = HubHost(self), FolderHost(self)
+        self.links: dict[int, Link] = {}
+        self.findings: list[Finding] = []
+        self.fired_count: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+        self._clock = clock
+        self._events: list[tuple[int, int, Callable[..., Any], tuple[Any, ...]]] = []
+        self._order, self._epochs = count(), count(1)
+        self._store_failures: list[int] = []
+        self._rings: list[Any] = []
+        self._timers_due = False
+
+    @property
+    def now_s(self) -> float:
+        return self.now_ms / 1000
+
+    def later(self, delay_ms: int, function: Callable[..., Any], *arguments: Any) -> None:
+        heapq.heappush(self._events, (self.now_ms + delay_ms, next(self._order), function, arguments))
+
+    def fired(self, verb: str) -> None:
+        self.fired_count[verb] += 1
+
+    def note(self, what: str) -> None:
+        self.notes[what] += 1
+
+    def found(self, word: str, text: str) -> None:
+        self.findings.append(Finding(word, text))
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    async def until(self, end_ms: int) -> None:
+        events = self._events
+        while events and events[0][0] <= end_ms:
+            at_ms = events[0][0]
+            if at_ms > self.now_ms:
+                self._clock.jump((at_ms - self.now_ms) / 1000)
+                self.now_ms = at_ms
+            while events and events[0][0] <= at_ms:
+                _, _, function, arguments = heapq.heappop(events)
+                result = function(*arguments)
+                if isinstance(result, Awaitable):
+                    await result
+            await self._settle()
+
+    def _carry(self) -> bool:
+        moved = False
+        for index, link in self.links.items():
+            if link.stalled_until_ms > self.now_ms:
+                continue
+            if link.up.carry():
+                self.hub.dirty = moved = True
+            if link.down.carry():
+                self.shards[index].dirty = moved = True
+        return moved
+
+    async def _settle(self) -> None:
+        """Let every process run until none has anything left to do at this moment."""
+        for _ in range(ROUNDS_MAX):
+            moved = False
+            for host in self.rng.sample(self.shards, len(self.shards)):
+                moved = host.turn() or moved
+            moved = self._carry() or moved
+            try:
+                moved = self.hub.turn() or moved
+            except Died:
+                self.fired("store_failed")
+                await self.lose_hub(self.rng.choice((50, 300)), store_failed=True)
+                moved = True
+            moved = self._carry() or moved
+            if not moved:
+                if not self._timers_due and trio.lowlevel.current_statistics().tasks_runnable == 0:
+                    return
+                self._timers_due = False
+                await trio.testing.wait_all_tasks_blocked()
+                if not any(host.runs for host in (*self.shards, self.hub)):
+                    return
+        raise AssertionError(f"seed {self.seed}: the processes do not come to rest at {self.now_ms} ms")
+
+    # -- processes ---------------------------------------------------------------------------------------------------
+
+    async def lose_shard(self, host: ShardHost, rng: Random) -> None:
+        link = self.links.pop(host.index, None)
+        if link is not None:
+            link.lose_shard(rng)
+        await host.kill()
+        self.later(rng.choice((0, 20, 100)), self._shard_gone, host.index)
+        self.later(rng.choice((100, 300, 1000)), self.start_shard, host)
+
+    def _shard_gone(self, index: int) -> None:
+        if index not in self.links:
+            self.hub.tell("unlink", index)
+        for other in self.shards:
+            if other.index != index:
+                other.tell("unlink_peer", index)
+
+    async def start_shard(self, host: ShardHost) -> None:
+        if not host.up:
+            await host.start()
+            self._link(host.index)
+            self._link_peers(host.index)
+
+    async def lose_hub(self, restart_ms: int, *, store_failed: bool = False) -> None:
+        self.links.clear()
+        await self._kill_hub()
+        for host in self.shards:
+            host.tell("unlink", 0)
+        if store_failed:
+            self._store_failures.append(self.now_ms)
+        self.later(restart_ms, self.start_hub)
+
+    async def _kill_hub(self) -> None:
+        self.history.hub_losses.append(self.now_s)
+        await self.hub.kill()
+
+    async def start_hub(self) -> None:
+        if self.hub.up:
+            return
+        recent = [at for at in self._store_failures if at > self.now_ms - READ_ONLY_WINDOW_MS]
+        read_only = len(recent) >= READ_ONLY_AFTER
+        try:
+            await self.hub.start(read_only=read_only)
+        except StorageError as error:
+            self.note(f"start_{type(error).__name__}")
+            if isinstance(error, StoreCorruptError):
+                self.found("LOST", f"the hub does not start: {error}")
+            self.later(500, self.start_hub)
+            return
+        if read_only:
+            self.note("read_only")
+            self._store_failures.clear()
+            self.later(OPERATOR_MS, self._restart_by_operator)
+        for host in self.shards:
+            self._link(host.index)
+
+    async def _restart_by_operator(self) -> None:
+        if self.hub.up:
+            await self.lose_hub(100)
+
+    async def lose_everything(self, rng: Random, *, power: bool) -> None:
+        self.folder.kill()
+        self.links.clear()
+        if self.hub.up:
+            await self._kill_hub()
+        for host in self.shards:
+            if host.up:
+                await host.kill()
+        if power:
+            self.note(f"power_{self.disk.power_loss(rng)}")
+        restart_ms = rng.choice((100, 500, 2000))
+        self.later(restart_ms, self.start_hub)
+        for host in self.shards:
+            self.later(restart_ms + rng.randint(0, 200), self.start_shard, host)
+
+    def relink(self, index: int) -> None:
+        self.later(20, self._link, index)
+
+    def _link(self, index: int) -> None:
+        host = self.shards[index]
+        if not (self.hub.up and host.up):
+            return
+        epoch = next(self._epochs)
+        link = self.links[index] = Link(self.side.ring, self.shape.ring_bytes, epoch)
+        self._rings.append(link)
+        self.hub.tell("link", index, epoch, *link.of_hub())
+        host.tell("link", 0, epoch, *link.of_shard())
+
+    def _link_peers(self, index: int) -> None:
+        for one, other in combinations(self.shards, 2):
+            if index in (one.index, other.index) and one.up and other.up:
+                epoch = next(self._epochs)
+                there, back = self.side.ring(1 << 16, epoch), self.side.ring(1 << 16, epoch)
+                self._rings += [there, back]
+                one.tell("link_peer", other.index, epoch, back, there)
+                other.tell("link_peer", one.index, epoch, there, back)
+
+    async def heal(self) -> None:
+        """What is full empties, what stands goes on, what is dead starts."""
+        self.disk.empty()
+        self.disk.vfs.forget_failures()
+        self._store_failures.clear()
+        for host in (*self.shards, self.hub):
+            host.frozen_until_ms = 0
+        for link in self.links.values():
+            link.stalled_until_ms = 0
+        if self.hub.store is not None and self.hub.up and self.hub.hub is not None and self.hub.hub.settings.read_only:
+            await self.lose_hub(0)
+        await self.start_hub()
+        for host in self.shards:
+            await self.start_shard(host)
+
+    async def stop(self) -> None:
+        self.folder.kill()
+        if self.hub.up:
+            await self.hub.kill()
+        for host in self.shards:
+            if host.up:
+                await host.kill()
+
+    def close(self) -> None:
+        for link in self._rings:
+            link.close()
+        self.disk.close()

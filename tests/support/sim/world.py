@@ -1,0 +1,282 @@
+"""One run: a seed, one of the two sides, a list of faults; then its judgement."""
+
+import gc
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import trio
+import trio.testing
+from trio._core import _run as trio_run
+
+from chatd import logs
+from chatd.shard.tokens import issue
+from support.history import History
+from support.invariants import Finding, check
+from support.sim import final_read, nemesis, workload
+from support.sim.cluster import Cluster
+from support.sim.device import Device
+from support.sim.hosts import JWT_SECRET, ShardHost
+from support.sim.nemesis import Fault
+from support.sim.network import Connection
+from support.sim.template import AUDITOR, name_of, template
+
+SETTLED_MS, SAFETY_MS, LIVENESS_MS = 1000, 61_000, 5_000
+TICK_MS = 100
+FAULTS_MIN, OPERATIONS_MIN, VIRTUAL_S_MIN = 5, 1000, 60
+ACTIONS = 620
+TOKEN_LIFETIME_S = 900
+
+
+class Outcome(NamedTuple):
+    """invalid: why the run proves nothing. fired: faults by verb, as far as they struck."""
+
+    seed: int
+    side: str
+    findings: list[Finding]
+    invalid: list[str]
+    fired: dict[str, int]
+    notes: dict[str, int]
+    operations: int
+    virtual_s: float
+    faults: list[Fault]
+    history: History
+    wall_s: float
+
+    @property
+    def passed(self) -> bool:
+        return not self.findings and not self.invalid
+
+    def digest(self) -> str:
+        """Of the whole history: the same seed gives the same."""
+        hashed = blake2b(digest_size=16)
+        for record in self.history.records():
+            hashed.update(repr(record).encode())
+        return hashed.hexdigest()
+
+
+def run(seed: int, side: str = "native", faults: list[Fault] | None = None) -> Outcome:
+    """Simulate one seed. faults: instead of those of the seed."""
+    template()  # made by a run of trio of its own
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=fast_directory()) as name, deterministic(seed) as clock:
+        world = World(seed, side, Path(name), clock, faults)
+        with world.disk.mounted():
+            try:
+                trio.run(world.main, clock=clock, restrict_keyboard_interrupt_to_checkpoints=True)
+            finally:
+                world.close()
+    return world.outcome(time.perf_counter() - began)
+
+
+def fast_directory() -> Path | None:
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() else None
+
+
+@contextmanager
+def deterministic(seed: int) -> Iterator[trio.testing.MockClock]:
+    """trio shuffles its tasks; here it does so by the seed. The logs of a dying hub are of no use."""
+    before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING
+    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    trio_run._r.seed(seed)
+    logging.disable(logging.CRITICAL)
+    logs.get().set_level(logging.CRITICAL + 1)
+    gc.disable()
+    try:
+        yield trio.testing.MockClock()
+    finally:
+        gc.enable()
+        logging.disable(logging.NOTSET)
+        logs.get().set_level(logging.INFO)
+        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before
+
+
+class World(Cluster):
+    """Devices, faults and actions over a cluster. Everything random comes from the seed; faults and actions are drawn
+    beforehand.
+    """
+
+    def __init__(self, seed: int, side: str, path: Path, clock: Any, faults: list[Fault] | None) -> None:
+        super().__init__(seed, side, path, clock)
+        self.latency_max_ms = self.shape.latency_ms
+        self.invalid: list[str] = []
+        self.created: dict[int, list[int]] = {}
+        self.system_events: list[tuple[int, int, int, bytes]] = []
+        self.users, self.groups, self.lively = self.shape.users, self.shape.groups, self.shape.lively
+        self._numbers = count(1)
+        self._even = False
+        self.devices: dict[int, Device] = {}
+        for user in self.users:
+            for number in template().devices[user][: self.shape.devices_each]:
+                self.devices[number] = Device(self, user, number)
+        self._readers: list[Device] = []
+        self.faults = faults
+        if faults is None:
+            self.faults = nemesis.plan(Random(f"nemesis {seed}"), SETTLED_MS, SAFETY_MS - 500)
+        self._actions = workload.plan(Random(f"workload {seed}"), SETTLED_MS, SAFETY_MS, ACTIONS)
+        self._tokens: dict[int, bytes] = {}
+
+    # -- what hosts, devices and faults ask ---------------------------------------------------------------------------
+
+    def latency_ms(self) -> int:
+        """In steps, so that what is under way arrives together."""
+        return self.rng.randint(0, self.latency_max_ms) // 10 * 10 + 2
+
+    def normal_latency(self) -> None:
+        self.latency_max_ms = self.shape.latency_ms
+
+    def piece(self, size: int) -> int:
+        """How much of so many bytes arrives at once."""
+        return self.rng.randint(1, size) if size and self.rng.random() < self.shape.split else size
+
+    def door(self) -> ShardHost | None:
+        """Where a device that connects comes out; None: nobody accepts."""
+        host = self.rng.choice(self.shards)
+        return host if host.up else None
+
+    def connect(self, device: Device, host: ShardHost) -> Connection:
+        return Connection(self, device, host, next(self._numbers))
+
+    def token(self, user: int) -> bytes:
+        if user not in self._tokens:
+            token = issue(JWT_SECRET, "local", "chatd", name_of(user), TOKEN_LIFETIME_S)
+            self._tokens[user] = token.encode()
+        return self._tokens[user]
+
+    def is_steady(self, cid: int, user: int) -> bool:
+        """This user is a member from the first event on and stays one."""
+        members = template().groups.get(cid)
+        return members is not None and cid not in self.lively and (user in members or user == AUDITOR)
+
+    def member_device(self, cid: int, rng: Random) -> Device | None:
+        users = [user for user in template().groups[cid] if user in self.users]
+        return self._device_of(rng.choice(users), rng) if users else None
+
+    def admin_device(self, cid: int, rng: Random) -> Device | None:
+        return self._device_of(template().groups[cid][0], rng)
+
+    def _device_of(self, user: int, rng: Random) -> Device | None:
+        found = [device for device in self.devices.values() if device.user == user]
+        return rng.choice(found) if found else None
+
+    def some_connections(self, rng: Random, share: float) -> list[Connection]:
+        live = [device.connection for device in self.devices.values() if device.connection is not None]
+        return [connection for connection in live if rng.random() < share]
+
+    def on_created(self, cid: int, users: list[int]) -> None:
+        self.created[cid] = users
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    async def main(self) -> None:
+        async with trio.open_nursery() as self.nursery:
+            await self.start_hub()
+            for host in self.shards:
+                await self.start_shard(host)
+            self._schedule()
+            await self.until(SAFETY_MS)
+            await self._heal()
+            await self.until(self.now_ms + LIVENESS_MS)
+            self._judge_liveness()
+            await final_read.read(self)
+            await self.stop()
+            self.nursery.cancel_scope.cancel()
+
+    def _schedule(self) -> None:
+        assert self.faults is not None
+        for device in self.devices.values():
+            device.retry_ms = self.rng.randint(0, SETTLED_MS // 50 // 2) * 50
+        for fault in self.faults:
+            self.later(fault.at_ms, nemesis.apply, self, fault)
+        for action in self._actions:
+            self.later(action.at_ms, workload.act, self, action)
+        self.later(TICK_MS, self._tick)
+        self.later(self.shape.fold_ms, self._fold)
+
+    def _tick(self) -> None:
+        for host in self.shards:
+            if host.up:
+                host.tick()
+        self.hub.dirty = True
+        self._timers_due = True
+        self._even = not self._even
+        for device in list(self.devices.values())[self._even :: 2]:
+            device.tick()
+        for device in self._readers:
+            device.tick()
+        self.later(TICK_MS, self._tick)
+
+    def _fold(self) -> None:
+        if self.hub.up:
+            self.folder.fold()
+        self.later(self.shape.fold_ms, self._fold)
+
+    async def _heal(self) -> None:
+        """The faults end: what is full empties, what is dead starts, what is broken is found to be."""
+        self.normal_latency()
+        await self.heal()
+        for device in self.devices.values():
+            connection = device.connection
+            if connection is not None and connection.stalled:
+                connection.read_again()
+            if connection is not None and connection.broken:
+                device.on_end(connection)
+
+    def _judge_liveness(self) -> None:
+        for device in self.devices.values():
+            if not device.live:
+                self.found("STUCK", f"device {device.number} is not logged in {LIVENESS_MS} ms after the last fault")
+            for cseq, waiting in device.pending.items():
+                self.found("STUCK", f"device {device.number}: cseq {cseq} to {waiting.cid} has no answer")
+            for request in device.requests.values():
+                self.found("STUCK", f"device {device.number}: a request has no answer: {request.frame.hex()}")
+
+    async def reading(self, device: Device, most_ms: int, done: Callable[[], bool]) -> None:
+        """Let the time go on for a device of the final read until it is done."""
+        self._readers.append(device)
+        end_ms = self.now_ms + most_ms
+        while not done() and self.now_ms < end_ms:
+            await self.until(self.now_ms + TICK_MS)
+
+    # -- judgement ---------------------------------------------------------------------------------------------------
+
+    def outcome(self, wall_s: float) -> Outcome:
+        for name, times in self.disk.vfs.fired.items():
+            self.fired_count[name.removeprefix("SQLITE_").lower()] += times
+        self.fired_count.pop("full", None)
+        operations = sum(device.operations for device in (*self.devices.values(), *self._readers))
+        self.history.expected_online = {
+            cid: frozenset(number for number, device in self.devices.items() if self.is_steady(cid, device.user))
+            for cid in self.groups
+            if cid not in self.lively
+        }
+        final_read.intervals(self)
+        invalid = list(self.invalid)
+        if sum(self.fired_count.values()) < FAULTS_MIN:
+            invalid.append(f"{sum(self.fired_count.values())} faults struck")
+        if operations < OPERATIONS_MIN:
+            invalid.append(f"{operations} operations")
+        if self.now_s < VIRTUAL_S_MIN:
+            invalid.append(f"{self.now_s} s")
+        findings = self.findings + ([] if self.invalid else check(self.history))
+        return Outcome(
+            self.seed,
+            self.side.name,
+            findings,
+            invalid,
+            dict(self.fired_count),
+            dict(self.notes),
+            operations,
+            self.now_s,
+            self.faults or [],
+            self.history,
+            wall_s,
+        )
