@@ -23,10 +23,10 @@ from chatd.wire.schema import Op
 from support.ack_oracle import frames, tag
 from support.faultvfs import DiskJournal, Keep
 from support.inside import changed
-from support.live import peer
-from support.processes import workers
+from support.live import ready
+from support.processes import children
 from support.strace import DISK, Call, parsed, traced
-from support.traced_load import NAMES, tagged_load
+from support.traced_load import tagged_load
 
 KEEPS: tuple[Keep, ...] = ("none", "all", "random", "torn")
 RESERVE = {"reserve_bytes": 4096, "slack_bytes": 4096}
@@ -53,9 +53,8 @@ async def record(directory: Path, sends: int, pause_s: float = 0.0) -> Recording
     """A run of `sends` SENDs. pause_s: after each round of a window, so that folds and checkpoints fit in between."""
     journal = DiskJournal()
     with changed(SMALL_STORE="1"), ChatdServer.start(directory, "--shards", "2", inline=False) as server:
-        async with peer(server, NAMES[0]):
-            pass  # now its workers are there
-        with traced([server.pid, *workers(server.pid).values()], directory / "trace", DISK):
+        await ready(server)
+        with traced([server.pid, *children(server.pid)], directory / "trace", DISK):
             journal.start(server.data)
             await tagged_load(server, sends, pause_s)
         journal.base = {name: content for name, content in journal.base.items() if is_stored(name)}

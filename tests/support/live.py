@@ -16,10 +16,11 @@ import trio
 from chatd.testing import ChatdServer
 from chatd.wire.frame import Frame, encode, make
 from chatd.wire.framer import Framer
-from chatd.wire.schema import Credential, Feature, Kind, Method, Op
+from chatd.wire.schema import Credential, ErrorCode, Feature, Kind, Method, Op
 from support.processes import workers
 
 PATIENCE_S = 10.0
+LOGIN_S_MAX = 60.0
 DUP, SKIPPED, HISTORY, STUB, RETRYABLE, MORE = 2, 4, 2, 4, 2, 2
 Event = tuple[int, bytes]
 """seq, payload"""
@@ -228,17 +229,26 @@ def content(packed: bytes) -> dict[int, Any]:
 
 @asynccontextmanager
 async def peer(server: ChatdServer, name: str, *, shard: int | None = None, **login: Any) -> AsyncIterator[Peer]:
-    """A logged-in device of that user, on that shard if one is named."""
+    """A logged-in device of that user, on that shard if one is named. A server that is too busy for a login now is
+    asked again."""
     receive_bytes = login.pop("receive_bytes", 0)
-    while True:
-        made = await Peer.connect(server, name, receive_bytes)
-        if shard is None or await shard_of(made) == shard:
-            break
-        await made.stream.aclose()
+    with trio.fail_after(LOGIN_S_MAX):
+        while True:
+            made = await Peer.connect(server, name, receive_bytes)
+            if shard is None or await shard_of(made) == shard:
+                answer = await made.login(**login)
+                if answer.op == Op.WELCOME:
+                    break
+                assert (answer.op, answer["code"]) == (Op.ERROR, ErrorCode.UNAVAILABLE), answer
+            await made.stream.aclose()
     async with made.stream:
-        answer = await made.login(**login)
-        assert answer.op == Op.WELCOME, answer
         yield made
+
+
+async def ready(server: ChatdServer) -> None:
+    """Returns when somebody could log in: a port answers long before hub and shards are there."""
+    async with peer(server, "early"):
+        pass
 
 
 async def shard_of(made: Peer) -> int:

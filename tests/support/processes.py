@@ -6,15 +6,15 @@ import time
 from pathlib import Path
 
 
+def children(supervisor: int) -> list[int]:
+    """Its worker processes, those that have no name yet included."""
+    tasks = Path(f"/proc/{supervisor}/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+
 def workers(supervisor: int) -> dict[str, int]:
     """name ("hub", "shard 1") → pid of the supervisor's children."""
-    found = {}
-    for task in Path(f"/proc/{supervisor}/task").iterdir():
-        for pid in map(int, (task / "children").read_text().split()):
-            name = name_of(pid)
-            if name:
-                found[name] = pid
-    return found
+    return {name: pid for pid in children(supervisor) if (name := name_of(pid))}
 
 
 def name_of(pid: int) -> str:

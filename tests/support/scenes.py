@@ -20,7 +20,7 @@ from support.history import Interval
 from support.inside import environment
 from support.invariants import Finding, check
 from support.kills import Run, load, make_group, settle, user_id
-from support.live import peer
+from support.live import peer, ready
 from support.preload import failing_disk
 from support.probe import Probe
 from support.processes import workers
@@ -68,30 +68,36 @@ async def conversation(server: ChatdServer, *names: str) -> AsyncIterator[tuple[
         nursery.cancel_scope.cancel()
 
 
-def served(directory: Path, shards: int = 1, *options: str) -> ChatdServer:
-    return ChatdServer.start(directory, "--shards", str(shards), *options, inline=False)
+@asynccontextmanager
+async def served(directory: Path, shards: int = 1, *options: str, **variables: str) -> AsyncIterator[ChatdServer]:
+    """A server of its own processes, with these environment variables, that lets people in."""
+    with (
+        environment(**variables),
+        ChatdServer.start(directory, "--shards", str(shards), *options, inline=False) as server,
+    ):
+        await ready(server)
+        yield server
 
 
 # ---- what leaves the server, and when
 async def traffic_under_trace(directory: Path) -> list[Finding]:
-    with served(directory) as server:
+    async with served(directory) as server:
         verdict = await judged_load(server, ORACLE_SENDS, directory / "trace")
     return verdict.findings if verdict.acks else [Finding("INVALID", "no ack was seen: the run proves nothing")]
 
 
 async def a_sync_that_fails(directory: Path) -> list[Finding]:
     variables, armed, _ = failing_disk(directory)
-    with environment(**variables), served(directory) as server:
-        async with peer(server, "ann") as ann:
-            cid = await ann.group()
-            await ann.say(cid)
-            hub = workers(server.pid)["hub"]
-            armed.write_bytes(b"1")
-            answer = await ann.send(cid)
-            if armed.read_bytes():
-                return [Finding("INVALID", "no sync was asked for: the run proves nothing")]
-            if answer.op == Op.SEND_ACK and workers(server.pid).get("hub") == hub:
-                return [Finding("RETRIED_SYNC", f"{cid}:{answer['seq']} was acked by the hub whose sync had failed")]
+    async with served(directory, **variables) as server, peer(server, "ann") as ann:
+        cid = await ann.group()
+        await ann.say(cid)
+        hub = workers(server.pid)["hub"]
+        armed.write_bytes(b"1")
+        answer = await ann.send(cid)
+        if armed.read_bytes():
+            return [Finding("INVALID", "no sync was asked for: the run proves nothing")]
+        if answer.op == Op.SEND_ACK and workers(server.pid).get("hub") == hub:
+            return [Finding("RETRIED_SYNC", f"{cid}:{answer['seq']} was acked by the hub whose sync had failed")]
     return []
 
 
@@ -109,7 +115,7 @@ async def power_cuts(directory: Path) -> list[Finding]:
 # ---- what is stored, and what is read
 @patient
 async def two_devices_of_one_user(directory: Path) -> list[Finding]:
-    with served(directory) as server:
+    async with served(directory) as server:
         async with conversation(server, "ann", "ann", "bob") as (run, _, _):
             await trio.sleep(2)
         return check(run.history)
@@ -118,7 +124,7 @@ async def two_devices_of_one_user(directory: Path) -> list[Finding]:
 @patient
 async def a_disk_without_space(directory: Path) -> list[Finding]:
     variables, _, full = failing_disk(directory)
-    with environment(**variables), served(directory) as server:
+    async with served(directory, **variables) as server:
         async with conversation(server, "ann", "bob", "carl") as (run, _, _):
             for _ in range(5):
                 await trio.sleep(0.4)
@@ -131,7 +137,7 @@ async def a_disk_without_space(directory: Path) -> list[Finding]:
 
 @patient
 async def logins_under_load(directory: Path) -> list[Finding]:
-    with served(directory, 2) as server:
+    async with served(directory, 2) as server:
         async with conversation(server, "ann", "bob", "carl") as (run, probes, _):
             for round_ in range(12):
                 probe = probes[round_ % len(probes)]
@@ -145,7 +151,7 @@ async def logins_under_load(directory: Path) -> list[Finding]:
 
 @patient
 async def a_member_is_removed(directory: Path) -> list[Finding]:
-    with served(directory, 2) as server:
+    async with served(directory, 2) as server:
         async with conversation(server, "ann", "bob", "carl") as (run, probes, cid):
             await trio.sleep(1)
             carl = await user_id(server, "carl")
@@ -163,7 +169,7 @@ async def a_member_is_removed(directory: Path) -> list[Finding]:
 @patient
 async def busy_rings(directory: Path) -> list[Finding]:
     found: list[Finding] = []
-    with served(directory, 2) as server:
+    async with served(directory, 2) as server:
         try:
             async with conversation(server, "ann", "bob", "carl", "dora", "ann") as (run, _, _):
                 await trio.sleep(5)

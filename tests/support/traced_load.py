@@ -7,8 +7,8 @@ import trio
 from chatd.testing import ChatdServer
 from chatd.wire.schema import Op
 from support.ack_oracle import Verdict, judge, tag
-from support.live import Peer, peer
-from support.processes import workers
+from support.live import Peer, peer, ready
+from support.processes import children
 from support.strace import parsed, traced
 
 NAMES = ("ann", "bob", "carl", "dora")
@@ -40,9 +40,8 @@ async def tagged_load(server: ChatdServer, sends: int, pause_s: float = 0.0) -> 
 
 async def judged_load(server: ChatdServer, sends: int, trace: Path) -> Verdict:
     """The verdict over `sends` SENDs to a server of its own processes."""
-    async with peer(server, NAMES[0]):
-        pass  # now its workers are there
-    with traced([server.pid, *workers(server.pid).values()], trace):
+    await ready(server)
+    with traced([server.pid, *children(server.pid)], trace):
         await tagged_load(server, sends)
     with trace.open(encoding="ascii") as lines:
         return judge(parsed(lines))
