@@ -16,5 +16,5 @@ network, supervisor. One seed decides everything; the same seed gives the same h
     cluster.py    time and processes; world.py a run over them, and its judgement
     shrink.py     from a failing run to few faults
 
-campaigns/simulate.py runs many of them, `pytest tests/sim` two hundred.
+campaigns/simulate.py runs many of them, `pytest tests/sim` some.
 """
