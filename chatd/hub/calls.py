@@ -70,7 +70,7 @@ class Calls:
             return
         assert self._nursery is not None
         self.in_progress += 1
-        self._nursery.start_soon(self._serve, call)
+        self._nursery.start_soon(self._serve, call, self._hub.reaches(call.shard))
 
     def _charge(self, call: Call) -> None:
         settings = self._hub.settings
@@ -96,7 +96,7 @@ class Calls:
             wait_ms = int((1 - tokens) / rate_per_s * 1000) + 1
             raise CallError(ErrorCode.BUSY, f"too many calls ({what}) at once; slow down", wait_ms)
 
-    async def _serve(self, call: Call) -> None:
+    async def _serve(self, call: Call, reaches: Callable[[], bool]) -> None:
         try:
             answer = await self._answer(call)
         except CallError as refusal:
@@ -108,7 +108,7 @@ class Calls:
         finally:
             self.in_progress -= 1
         with trio.move_on_after(ANSWER_TIMEOUT_S):
-            while call.shard in self._hub.shards:
+            while reaches():
                 if self._hub.core.frames(call.shard, call.handle, answer, True):
                     return
                 await trio.sleep(ANSWER_RETRY_S)

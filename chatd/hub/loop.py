@@ -65,6 +65,7 @@ class Hub:
         self.store = store
         self.settings = settings
         self.shards: set[int] = set()
+        self._link_epochs: dict[int, int] = {}
         self.revoked: deque[tuple[int, int]] = deque(maxlen=REVOCATIONS_REMEMBERED)
         """(user, token epoch) of this hub's lifetime, for shards."""
         self.started_ms = clock.wall_ms()
@@ -122,6 +123,13 @@ class Hub:
                 if self.core.conversation(missing.cid) is None and self.rows.is_absent("conversation", missing.cid):
                     raise not_found() from None
         raise CallError(ErrorCode.BUSY, "what this needs does not stay in memory; try again later", 1000)
+
+    def reaches(self, shard: int) -> Callable[[], bool]:
+        """Is the shard still there that is there now? Another one under its number begins anew with handles and call
+        numbers: what was meant for the first must not reach it.
+        """
+        epoch = self._link_epochs.get(shard)
+        return lambda: shard in self.shards and self._link_epochs.get(shard) == epoch
 
     def wake(self) -> None:
         """End the loop's sleep: there is a turn to take, or the core was given something from outside the loop."""
@@ -201,6 +209,7 @@ class Hub:
             match command:
                 case ("link", shard, epoch, ring_in, ring_out):
                     self.shards.add(shard)
+                    self._link_epochs[shard] = epoch
                     self.core.link(shard, epoch, ring_in, ring_out)
                     self._free_gate.on_linked(shard)
                     self.wake()

@@ -55,9 +55,9 @@ class Rpc:
             return
         assert self._nursery is not None
         self.in_progress += 1
-        self._nursery.start_soon(self._serve, shard, call, payload)
+        self._nursery.start_soon(self._serve, shard, call, payload, self._hub.reaches(shard))
 
-    async def _serve(self, shard: int, call: int, payload: bytes) -> None:
+    async def _serve(self, shard: int, call: int, payload: bytes, reaches: Callable[[], bool]) -> None:
         try:
             name, arguments = msgpack.unpackb(payload, strict_map_key=False)
             method = self._methods.get(name)
@@ -74,7 +74,7 @@ class Rpc:
         if not call:
             return
         with trio.move_on_after(ANSWER_TIMEOUT_S):
-            while shard in self._hub.shards:
+            while reaches():
                 if self._put(shard, call, answer):
                     return
                 await trio.sleep(ANSWER_RETRY_S)
