@@ -39,6 +39,8 @@ FIRES_WITHIN_S = 1.0
 RECOVERS_WITHIN_S = 20.0
 CALM_ENDS = ("status 1", "status 74", "status 78", "SIGKILL")
 """Of workers: with a message, for the store's sake, refusing to run, or by our own hand."""
+NO_MEMORY = ("memory allocation of", "_PyErr_NoMemory")
+"""How libraries written in Rust (cryptography) and a starting interpreter end, by SIGABRT, when malloc fails."""
 LAYOUT = struct.Struct("<qqq8s")
 
 
@@ -164,8 +166,7 @@ def judged_log(server: ChatdServer) -> list[Finding]:
             continue
         said = json.loads(line)
         if said.get("event") == "worker ended":
-            # What is written in Rust (cryptography) ends by this message when it has no memory.
-            if said["how"] not in CALM_ENDS and "memory allocation of" not in said_last:
+            if said["how"] not in CALM_ENDS and not any(text in said_last for text in NO_MEMORY):
                 found.append(
                     Finding("CRASH", f"{said['worker']} ended by {said['how']}: {said_last[:1500] or 'silently'}")
                 )
