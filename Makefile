@@ -32,7 +32,6 @@ help:            ## list the targets
 	@touch $@
 
 run: develop     ## start a server; its data lies in ./data (DATA=dir)
-	@mkdir -p $(DATA)
 	exec $(BIN)/chatd serve --data $(DATA)
 
 develop: .venv/.native-stamp     ## .venv with all dependencies and chatd, editable

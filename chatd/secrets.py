@@ -150,7 +150,10 @@ def _read(path: Path, private: bool) -> str:
             mode = os.fstat(file.fileno()).st_mode
             text = file.read(65_536).strip()
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}. `chatd init` makes missing secrets") from None
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}. Is --data the server's data directory? "
+            "`chatd init` makes missing secrets"
+        ) from None
     if private and mode & 0o077:
         raise ConfigError(f"{path} can be read by others (mode {mode & 0o777:04o}); chmod 600 {path}")
     return text

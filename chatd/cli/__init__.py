@@ -5,6 +5,8 @@ serve` for the terminal client. Each module of COMMANDS holds `app`, a typer.Typ
 command itself, with several they are its subcommands. Nothing else registers anything.
 """
 
+import io
+import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -70,9 +72,22 @@ def root(
 
 
 def main() -> None:
-    """Entry point of the `chatd` script. Errors made on purpose are one line on standard error and exit code 1."""
+    """Entry point of the `chatd` script. What can go wrong without a bug is one line on standard error, exit code 1."""
+    # What people write each other is nobody else's, also in a directory that others may enter. Workers inherit it.
+    os.umask(0o077)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that is not UTF-8 shows what it can of a text.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
+        return
     except ChatdError as error:
-        sys.stderr.write(f"chatd: {error}\n")
-        sys.exit(1)
+        said = str(error)
+    except UnicodeError as error:
+        said = f"texts and names must be UTF-8: {error}"
+    except OSError as error:
+        if error.filename is None:
+            raise
+        said = f"{error.filename}: {error.strerror}"
+    sys.stderr.write(f"chatd: {said}\n")
+    sys.exit(1)

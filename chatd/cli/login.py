@@ -17,7 +17,7 @@ import anyio
 import typer
 
 from chatd import secrets
-from chatd.client import AuthError, Client, Credential, Settings, tls_context
+from chatd.client import AuthError, Client, Credential, Settings, UnreachableError, tls_context
 from chatd.errors import ChatdError
 from chatd.supervisor.status import running_on
 
@@ -44,11 +44,25 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Give up afte
 DEFAULT_SERVER = "127.0.0.1:7350"
 DEFAULT_DATA = Path("data")
 ADMINISTRATOR = "admin"
+SILENT_S = 1.0
 
 
 def credential_of(token: str) -> Credential:
     """API keys begin with chatd_, tokens never do."""
     return Credential.api_key(token) if token.startswith("chatd_") else Credential.jwt(token)
+
+
+class PatientClient(Client):
+    """A client of a command: whoever waits for a session is soon told why, on standard error."""
+
+    async def wait_live(self, timeout_s: float = 30.0) -> None:
+        try:
+            return await super().wait_live(min(timeout_s, SILENT_S))
+        except UnreachableError as error:
+            if timeout_s <= SILENT_S:
+                raise
+            typer.echo(f"chatd: {error} Trying for {timeout_s:g} s, ^C ends it.", err=True)
+        return await super().wait_live(timeout_s - SILENT_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +86,7 @@ class Login:
             return credential_of(self.token) if self.token else Credential.jwt(secrets.mint(self.data, self.user))
 
         context = tls_context(None if self.tls == "system" else self.tls) if self.tls else None
-        return Client(
+        return PatientClient(
             self.address,
             credential,
             state=self.state_path,
@@ -109,7 +123,7 @@ def administrator(server: str | None, data: Path, token: str | None, tls: str | 
     if token is None:
         return login.client()
     # An administrator's command leaves nothing behind, but its device is registered once, not once per call.
-    return Client(
+    return PatientClient(
         login.address,
         credential_of(token),
         state=administrator_state(login, data),

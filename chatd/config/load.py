@@ -133,7 +133,8 @@ def _explain(error: ValidationError, path: Path | None) -> str:
         if fault["type"] == "extra_forbidden":
             lines.append(f"  {key}: there is no such setting; see `chatd config example`")
         else:
-            lines.append(f"  {key}: {fault['msg']}, not {fault['input']!r:.80}")
+            said = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"  {key}: {said}, not {fault['input']!r:.80}")
     return "\n".join(lines)
 
 

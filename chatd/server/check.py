@@ -4,6 +4,7 @@ import os
 import ssl
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from chatd import secrets
 from chatd.config import Settings
@@ -35,22 +36,30 @@ def findings(settings: Settings) -> Iterator[str]:
 
 def _data(settings: Settings) -> Iterator[str]:
     data = settings.data
-    if data.exists():
+    if _visible(data):
         if not data.is_dir():
             yield f"{data} is not a directory; set `data` to one"
         elif not os.access(data, os.R_OK | os.W_OK | os.X_OK):
             yield f"{data} is not readable and writable for this user; chown it, or run as its owner"
         return
     parent = data.absolute().parent
-    while not parent.exists():
+    while not _visible(parent):
         parent = parent.parent
     if not os.access(parent, os.W_OK | os.X_OK):
         yield f"{data} does not exist and cannot be made in {parent}; make it, or set `data`"
 
 
+def _visible(path: Path) -> bool:
+    """It exists, and this user may look into its directory."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
+
+
 def _secrets(settings: Settings) -> Iterator[str]:
     """A directory without secrets is not a finding: the first start makes them."""
-    if not secrets.directory(settings.data).exists():
+    if not _visible(secrets.directory(settings.data)):
         return
     try:
         secrets.load(settings)

@@ -14,10 +14,10 @@ from support.fake_server import FakeServer
 from typer.testing import CliRunner
 
 from chatd import secrets
-from chatd.cli import COMMANDS, app
-from chatd.cli.login import Login, safe_name
+from chatd.cli import COMMANDS, app, login
+from chatd.cli.login import Login, PatientClient, safe_name
 from chatd.cli.show import event_text, safe
-from chatd.client import ClientError, Event
+from chatd.client import ClientError, Credential, Event, UnreachableError
 from chatd.client.transport import parse_server
 from chatd.errors import ChatdError, ConfigError
 from chatd.wire import encode, encode_payload, make
@@ -73,6 +73,16 @@ def test_tail_prints_each_event_once_over_restarts(network: FakeNetwork) -> None
     printed = lines(chatd(*tail, "--idle", "0.5"))
     assert [line["seq"] for line in printed] == [3, 4]
     assert printed[1]["payload_base64"] == "AP8="
+
+
+async def test_who_waits_for_a_session_is_soon_told_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(login, "SILENT_S", 0.1)
+    with pytest.raises(UnreachableError):
+        async with PatientClient("127.0.0.1:1", Credential.guest(), wait_s=0.3):
+            pass
+    assert "refused): is the server running there? Trying for 0.3 s" in capsys.readouterr().err
 
 
 def test_history_shows_the_newest_or_a_range(network: FakeNetwork) -> None:

@@ -1,5 +1,6 @@
 """What an operator types: init, config, serve --check, mistakes; and systemd's side of the daemon."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,8 @@ import pytest
 
 from chatd.client.blocking import BlockingClient
 from chatd.client.login import Credential
-from chatd.config import example_toml
+from chatd.config import example_toml, load
+from chatd.server.check import findings
 from chatd.testing import ChatdServer, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +50,22 @@ def test_check_says_everything_that_is_wrong(tmp_path: Path) -> None:
         assert finding in done.stderr
 
 
+def test_check_of_a_directory_that_this_user_may_not_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel answers an ordinary user; tests may run as root, whom it never refuses."""
+    locked, exists, access = tmp_path / "locked", Path.exists, os.access
+
+    def exists_unless_locked(path: Path) -> bool:
+        if locked in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path)
+
+    locked.mkdir()
+    monkeypatch.setattr(Path, "exists", exists_unless_locked)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != locked and access(path, mode))
+    settings = load(None, {"data": str(locked / "data"), "listen.tcp": ["127.0.0.1:0"]})
+    assert [f"cannot be made in {locked}" in finding for finding in findings(settings)] == [True]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -78,6 +96,16 @@ def test_init_makes_the_administrator_once(tmp_path: Path) -> None:
         with BlockingClient(server.address, Credential.api_key(key)) as admin:
             assert admin.user_named("admin").id == 1
         assert chatd("init", "--data", str(data)).returncode == 1
+
+
+def test_only_its_owner_reads_what_a_command_writes(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o755)
+    assert chatd("init", "--data", str(data)).returncode == 0
+    modes = {path.name: path.stat().st_mode & 0o077 for path in data.iterdir()}
+    assert {"chatd.db", "secrets"} < modes.keys()
+    assert not any(modes.values()), modes
 
 
 def test_corrupt_database_is_refused_with_what_is_wrong(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """The root of the command line: commands are found by their file and imported when they are called."""
 
+import os
 import subprocess
 import sys
 
+import pytest
 from typer.testing import CliRunner
 
 import chatd
+from chatd import cli
 from chatd.cli import COMMANDS, app, needs_extra
+from chatd.errors import ConfigError
 
 
 def test_version_names_the_package() -> None:
@@ -24,7 +28,47 @@ def test_root_imports_no_command() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_without_the_libraries_of_commands_the_extras_are_named() -> None:
+    script = "import sys; sys.modules['typer'] = None; import chatd.__main__; chatd.__main__.main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "chatd: the commands need the module typer: install chatd with the extra tui or server\n"
+
+
 def test_missing_library_is_said_by_name() -> None:
     command = needs_extra("chat", "textual")
     assert "textual" in command.help
     assert "chat" in COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConfigError("no such key"), "chatd: no such key\n"),
+        (PermissionError(13, "Permission denied", "/srv/admin.key"), "chatd: /srv/admin.key: Permission denied\n"),
+        (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates"), "chatd: texts and names must be UTF-8: "),
+    ],
+)
+def test_what_goes_wrong_without_a_bug_is_one_line(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(said)
+    assert shown.count("\n") == 1
+
+
+def test_terminal_without_utf8_shows_what_it_can() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "chatd", "decode", "000195002a"],
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+    )
+    assert b"client \\u2192 server" in done.stdout
