@@ -15,7 +15,7 @@ import setproctitle
 import trio
 
 from chatd import logs
-from chatd.errors import ConfigError, StoreCorruptError, StoreFailedError, StoreLockedError
+from chatd.errors import ConfigError, StorageError, StoreCorruptError, StoreFailedError, StoreLockedError
 from chatd.server.roles import ROLES, Role
 from chatd.server.scheduling import schedule
 from chatd.supervisor import links
@@ -46,6 +46,8 @@ def main() -> None:
         _end(EXIT_REFUSES, refusals)
     except* StoreFailedError as failures:
         _end(EXIT_STORE_FAILED, failures)
+    except* StorageError as failures:
+        _end(1, failures)
     except* Exception as failures:  # noqa: BLE001 the last thing this process does
         logs.get().exception("worker failed", exc_info=failures)
         os._exit(1)

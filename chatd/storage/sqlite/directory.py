@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from chatd.errors import StorageError, StoreLockedError
+from chatd.errors import ConfigError, StorageError, StoreLockedError
 
 MAIN_NAME = "chatd.db"
 WRITER_LOCK = "lock"
@@ -79,7 +79,9 @@ def prepare_directory(path: Path) -> None:
     except OSError as error:
         raise StorageError(f"the data directory {path} cannot be made: {error.strerror}") from error
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise StorageError(f"the data directory {path} is not writable for this user")
+        raise ConfigError(
+            f"the data directory {path} is not readable and writable for this user; chown it, or run as its owner"
+        )
 
 
 class LockFile:
