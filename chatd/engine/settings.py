@@ -100,12 +100,12 @@ class EngineSettings:
     pending_wait_ms: int = 500
     hubless_wait_ms: int = 2_000
 
-    # Tables. positions are flushed every position_interval_ms.
+    # Tables. positions are flushed every position_interval_ms: with the hub's less than the second of contract 9.
     gate_entries: int = 65_536
     ledger_entries: int = 65_536
     ledger_recipients_max: int = 16
     positions_max: int = 65_536
-    position_interval_ms: int = 900
+    position_interval_ms: int = 300
     upcalls_max: int = 1_024
 
     def lifted(self) -> "EngineSettings":

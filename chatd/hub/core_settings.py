@@ -49,8 +49,8 @@ class HubCoreSettings:
     """Bytes to devices per byte that a user sent in this time; 0: no limit. Above: slow mode."""
 
     takeover_ms: int = 1_000
-    position_interval_ms: int = 1_000
-    """At most one POSITION record of one user and conversation in this time."""
+    position_interval_ms: int = 500
+    """At most one POSITION record of one user and conversation in this time. With the shard's: below a second."""
     busy_retry_ms: int = 500
     read_only: int = 0
     """1 after failures of the disk: no SEND is acknowledged, not even one that seems to be stored."""

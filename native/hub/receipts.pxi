@@ -2,9 +2,10 @@
 #
 # A position is one max-register per user and conversation, merged over the user's devices; it never goes back, and read
 # <= delivered <= head always holds. Shards coalesce, the hub coalesces once more: the first move is staged at once, the
-# next ones of the same pair wait in `cooling` until the interval has passed, so a pair writes at most one record a
-# second and nothing waits longer than that. A read position needs the count of messages at its seq: known at the head
-# and in the tail, asked of the main database otherwise (need_read_count).
+# next ones of the same pair wait in `cooling` until the interval has passed, so a pair writes at most one record in it
+# and nothing waits longer than that: with the shard's interval, less than the second that the contract gives. A read
+# position needs the count of messages at its seq: known at the head and in the tail, asked of the main database
+# otherwise (need_read_count).
 # Others see moves as one RECEIPT frame per conversation and poll, encoded once per shard with followers; the reader's
 # own devices get theirs directly. Conversations over receipt_members_max have counters only.
 
