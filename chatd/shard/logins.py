@@ -211,7 +211,8 @@ class Logins:
         if pending.resumed is None:
             frame = self._frames.welcome(session)
         else:
-            continuous = pending.resumed[0] == log_epoch and bool(pending.resumed[1])
+            known_epoch, known = pending.resumed
+            continuous = known_epoch == log_epoch and sync_cursor.is_current(log_epoch, known)
             frame = self._frames.resumed(session, continuity=continuous)
         self._engine.welcome(handle, frame)
 

@@ -30,6 +30,11 @@ def encode(log_epoch: int, cursor: SyncCursor) -> bytes:
     return head + cursor.upto_pos.to_bytes(6, "big") + cursor.after_cid.to_bytes(7, "big")
 
 
+def is_current(log_epoch: int, data: bytes) -> bool:
+    """Whether SYNC takes it for a position in this log."""
+    return len(data) in (RESTING_BYTES, PAGING_BYTES) and data.startswith(encode(log_epoch, SyncCursor())[:5])
+
+
 def decode(log_epoch: int, data: bytes) -> SyncCursor:
     """PeerProtocolError when it is nothing that encode ever made."""
     if not data or data[0] != VERSION:

@@ -191,9 +191,9 @@ def administrator(at: Place) -> AbstractAsyncContextManager[Peer]:
     return peer(at.server, "admin")
 
 
-@pytest.mark.parametrize(("epoch_offset", "continuity"), [(0, 1), (1, 0)])
+@pytest.mark.parametrize(("epoch_offset", "cursor_bytes", "continuity"), [(0, 24, 1), (1, 24, 0), (0, 5, 0), (0, 0, 0)])
 async def test_a_ticket_resumes_without_credential_and_says_whether_positions_hold(
-    at: Place, epoch_offset: int, continuity: int
+    at: Place, epoch_offset: int, cursor_bytes: int, continuity: int
 ) -> None:
     async with at.people("ann", "bob") as (ann, bob):
         cid = await ann.group([bob.user])
@@ -204,7 +204,8 @@ async def test_a_ticket_resumes_without_credential_and_says_whether_positions_ho
         back = await Peer.connect(at.server)
         async with back.stream:
             await back.hello()
-            resumed = await back.resume(welcome["ticket"], welcome["log_epoch"] + epoch_offset, cursor)
+            known = cursor[:cursor_bytes]
+            resumed = await back.resume(welcome["ticket"], welcome["log_epoch"] + epoch_offset, known)
             assert (resumed.op, resumed["continuity"]) == (Op.RESUMED, continuity)
             assert (back.user, back.device) == (welcome["user"], welcome["device"])
             if continuity:
