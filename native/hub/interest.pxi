@@ -146,6 +146,8 @@ cdef hub_outcome hub_on_subscription(hub_t* h, uint32_t shard, const uint8_t* re
     d = hub_device(h, call.device)
     if not hub_is_session(d, shard, call.handle):
         return HUB_DONE
+    if not d.features & FEATURE_RECEIPTS:
+        topics &= ~<uint64_t>TOPIC_RECEIPTS
     if not rd_done(&body):
         hub_call_refuse(h, shard, &call, 0, ERR_BAD_REQUEST)
         return HUB_DONE

@@ -42,7 +42,7 @@ def shard(hub: FakeHub) -> FakeShard:
 
 @pytest.fixture
 def alice(hub: FakeHub, shard: FakeShard) -> Session:
-    alice = hub.login(shard, 101, 1, 11)
+    alice = hub.login(shard, 101, 1, 11, features=FEATURE_RECEIPTS)
     for cseq in range(1, 11):
         shard.send(alice, cseq, 7)
     hub.run()
@@ -62,14 +62,14 @@ def test_positions_only_rise_and_never_pass_the_head(hub: FakeHub, shard: FakeSh
     assert hub.core.intervals(7, 1) == [(1, 1, 1, 0, 10, 10, 10)]
 
 
-def test_a_pair_writes_one_record_a_second(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
+def test_a_pair_writes_one_record_in_each_interval(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
     for seq in range(1, 9):
         shard.position(2, 7, seq, seq)
         hub.run()
-        hub.tick_ms += 100
+        hub.tick_ms += 50
     assert positions(hub) == [(2, 1, 1, 1)]
-    assert hub.core.timeout_ms() == 200 + 100
-    hub.tick_ms += 200
+    assert hub.core.timeout_ms() == 100 + 50
+    hub.tick_ms += 100
     hub.run()
     assert positions(hub) == [(2, 1, 1, 1), (2, 8, 8, 8)]
     hub.tick_ms += 1000
@@ -135,6 +135,15 @@ def test_followers_share_one_receipt_frame_per_shard(hub: FakeHub, shard: FakeSh
     ((handle, ((op, _, body),), done),) = other.read()
     assert (handle, op, done) == (bob.handle, OP_RECEIPT, False)
     assert varints(body, 5)[0] == [7, 1, 2, 5, 5]
+
+
+def test_the_topic_of_receipts_needs_the_feature(hub: FakeHub, shard: FakeShard) -> None:
+    plain = hub.login(shard, 102, 1, 12)
+    for topics in (3, 2):
+        shard.subscribe(plain, 7, topics)
+    hub.run()
+    granted = [body for said in of_type(shard.read(), Frames) for _, _, body in said.frames]
+    assert granted == [varint(7) + varint(1), varint(7) + varint(0)]
 
 
 def test_large_conversations_have_no_receipts() -> None:

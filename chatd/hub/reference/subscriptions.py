@@ -4,7 +4,7 @@ from chatd.hub.reference import links
 from chatd.hub.reference.state import Conversation, Device, Need, State, Subscription
 from chatd.wire.errors import WireError
 from chatd.wire.frame import decode, encode, make
-from chatd.wire.schema import RETRYABLE, ErrorCode, Op, Topic
+from chatd.wire.schema import RETRYABLE, ErrorCode, Feature, Op, Topic
 
 TOPICS = int(Topic.EPHEMERAL | Topic.RECEIPTS)
 
@@ -62,6 +62,8 @@ def on_subscription(hub: State, link: links.Link, record: bytes) -> Need | None:
         return refuse_call(hub, link, record, 0, ErrorCode.BAD_REQUEST)
     cid = frame["cid"]
     topics = frame["topics"] & TOPICS if op == Op.SUBSCRIBE else 0
+    if not device.features & Feature.RECEIPTS:
+        topics &= ~Topic.RECEIPTS
     conversation = hub.conversations.get(cid)
     if topics == 0:
         known = find(device, conversation)
