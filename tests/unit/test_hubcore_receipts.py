@@ -141,7 +141,7 @@ def test_the_topic_of_receipts_needs_the_feature(hub: FakeHub, shard: FakeShard)
     plain = hub.login(shard, 102, 1, 12)
     for topics in (3, 2):
         shard.subscribe(plain, 7, topics)
-    hub.run()
+        hub.run()
     granted = [body for said in of_type(shard.read(), Frames) for _, _, body in said.frames]
     assert granted == [varint(7) + varint(1), varint(7) + varint(0)]
 
