@@ -172,9 +172,9 @@ class Loader:
         return self._rows.loaded(folded_pos, name, row)
 
     def _apply_user(self, folded_pos: int, user: int, row: Any) -> bool:
-        if not self._rows.loaded(folded_pos, Name("user", user), row):
+        if not self._rows.is_current(folded_pos):
             return False
-        newest = self._rows.find("user", user)
+        newest = self._rows.unfolded_row("user", user) or row
         if newest is None:
             self._core.put_user(user, NOBODY_EPOCH, 0)
         else:
@@ -182,9 +182,9 @@ class Loader:
         return True
 
     def _apply_device(self, folded_pos: int, device: int, row: DeviceRow | None) -> bool:
-        if not self._rows.loaded(folded_pos, Name("device", device), row):
+        if not self._rows.is_current(folded_pos):
             return False
-        newest = self._rows.find("device", device)
+        newest = self._rows.unfolded_row("device", device) or row
         if newest is None:
             self._core.no_device(device)
         else:
@@ -196,10 +196,12 @@ class Loader:
         self, folded_pos: int, cid: int, found: tuple[ConversationRow | None, list[MemberRow]]
     ) -> bool:
         row, members = found
-        if not self._rows.loaded(folded_pos, Name("conversation", cid), row):
+        if not self._rows.is_current(folded_pos):
             return False
-        newest = self._rows.find("conversation", cid)
+        newest = self._rows.unfolded_row("conversation", cid) or row
         if newest is None:
+            # Whoever asked for it has to learn that from somewhere (Rows.is_absent).
+            self._rows.loaded(folded_pos, Name("conversation", cid), None)
             self._core.no_conversation(cid)
             return True
         heads = (0, 0, 0, 0) if row is None else (row.head_seq, row.message_count, row.last_ts, row.changed_pos)

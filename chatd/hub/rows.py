@@ -4,8 +4,10 @@
 # completely (the overlay) and the third as a bounded cache, and gives one answer. The hub is the only writer: a
 # cached row, or the cached knowledge that there is none, stays true until a row is staged here. What a reader brings
 # is true only if its snapshot is not older than the overlay's floor, the position up to which the overlay has let go;
-# an older one may miss rows that were folded and dropped meanwhile, and is read again. Price: a name or key not seen
-# lately costs one read in a thread.
+# an older one may miss rows that were folded and dropped meanwhile, and is read again. The cache is as large as the
+# logins of a moment need (a call of 256 asks for 512 rows, and is asked again when they have been read): whoever stays
+# connected lives in the core's tables, and a row in Python is larger than all the core keeps of a connection. Price: a
+# name or key not seen lately costs one read in a thread.
 """The overlay of rows that are not folded yet, and caches of those that are."""
 
 from collections import OrderedDict, deque
@@ -18,7 +20,7 @@ from chatd.storage.interface import ROW_TABLES, ApiKeyRow, ConversationRow, Devi
 from chatd.wire.schema import ErrorCode
 
 UNFOLDED_ROWS_MAX = 200_000
-CACHED_ROWS_MAX = 20_000
+CACHED_ROWS_MAX = 1024
 
 
 class RequestKeyRow(NamedTuple):
@@ -92,6 +94,7 @@ class Rows:
         self._unfolded: dict[Name, _Unfolded] = {}
         self._order: deque[tuple[int, Name]] = deque(maxlen=UNFOLDED_ROWS_MAX + 1)
         self._cache: OrderedDict[Name, Any] = OrderedDict()
+        self._cached_max = CACHED_ROWS_MAX
         self._undo: list[tuple[Name, _Unfolded | None]] = []
         self._ids = ids._asdict()
 
@@ -117,7 +120,10 @@ class Rows:
         """Those that exist, by value. MissingRows names all that nobody knows, so that one read brings them."""
         found = {}
         missing: list[Name] = []
-        for value in values:
+        wanted = list(values)
+        # A group may be made of more users than are kept otherwise, and the second look needs all of them.
+        self._cached_max = max(self._cached_max, 2 * len(wanted))
+        for value in wanted:
             try:
                 row = self.find(table, value, unique=unique)
             except MissingRows as unknown:
@@ -142,9 +148,13 @@ class Rows:
         """All rows of a table that are not folded yet, each once. For listings; the caller merges."""
         return [entry.row for name, entry in self._unfolded.items() if name.table == table and not name.unique]
 
+    def is_current(self, folded_pos: int) -> bool:
+        """False: a snapshot of that position is too old to be believed, read again."""
+        return folded_pos >= self.floor_pos
+
     def loaded(self, folded_pos: int, name: Name, row: Any) -> bool:
         """Remember what a reader found. False: its snapshot is too old, read again."""
-        if folded_pos < self.floor_pos:
+        if not self.is_current(folded_pos):
             return False
         if name not in self._unfolded:
             self._remember(name, row)
@@ -220,5 +230,5 @@ class Rows:
     def _remember(self, name: Name, row: Any) -> None:
         self._cache[name] = row
         self._cache.move_to_end(name)
-        if len(self._cache) > CACHED_ROWS_MAX:
+        if len(self._cache) > self._cached_max:
             self._cache.popitem(last=False)

@@ -17,7 +17,7 @@ from chatd.engine.native import Ring
 from chatd.errors import ChatdError, StoreFailedError
 from chatd.server.roles import ROLES, Role
 from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
-from chatd.supervisor.memory import LOOK_INTERVAL_S, Memory
+from chatd.supervisor.memory import Memory
 from chatd.supervisor.notify import notify, reloading, watchdog_interval_s
 from chatd.supervisor.plan import reload_message, worker_settings
 
@@ -120,7 +120,7 @@ class InlineServer:
     async def _watch_memory(self) -> None:
         memory, told = Memory(self.settings.process.memory_bytes_max), 0
         while True:
-            await trio.sleep(LOOK_INTERVAL_S)
+            await trio.sleep(memory.look_again_s)
             level = memory.level([os.getpid()])
             if level != told:
                 logs.get().warning("memory pressure", level=level)

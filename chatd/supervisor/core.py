@@ -22,7 +22,7 @@ from chatd.supervisor.backoff import AbortCounter, Backoff
 from chatd.supervisor.child import Child
 from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
 from chatd.supervisor.listeners import Listener
-from chatd.supervisor.memory import LOOK_INTERVAL_S, Memory
+from chatd.supervisor.memory import Memory
 from chatd.supervisor.notify import notify, reloading, watchdog_interval_s
 from chatd.supervisor.plan import reload_message, start_message
 
@@ -202,7 +202,7 @@ class Supervisor:
         memory = Memory(self.settings.process.memory_bytes_max)
         told: dict[int, int] = {}
         while True:
-            await trio.sleep(LOOK_INTERVAL_S)
+            await trio.sleep(memory.look_again_s)
             level = memory.level([os.getpid(), *(child.pid for child in self.children.values())])
             if level != max(told.values(), default=0):
                 self._log.warning("memory pressure", pressure=level)

@@ -2,7 +2,8 @@
 # the page cache that the kernel can drop left out; an operator without cgroups names the limit, and then private memory
 # and rings of all our processes are added up. From SHED_PERCENT on logins are refused with a random time to come back,
 # from STOP_PERCENT on nobody is accepted; live sessions go on in any case. Looked at once a second: a login costs a
-# kilobyte or two, so a second of them is far less than the steps between the levels.
+# kilobyte or two, so a second of them is far less than the steps between the levels. Where there is no limit
+# nothing can run short of it, and one that is set later may be noticed later: a look wakes a process that rests.
 """How much of its memory the server uses, and what follows from that."""
 
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from pathlib import Path
 SHED_PERCENT, STOP_PERCENT = 85, 95
 NORMAL, SHED, STOP = 0, 1, 2
 LOOK_INTERVAL_S = 1.0
+UNLIMITED_LOOK_INTERVAL_S = 10.0
 # cgroup v1 says "no limit" with a number of pages near 2^63.
 UNLIMITED_BYTES = 1 << 60
 
@@ -22,10 +24,12 @@ class Memory:
         self._root = root
         self._cgroup = None if limit_bytes else self._find_cgroup()
         self._limit_bytes = limit_bytes
+        self.look_again_s = LOOK_INTERVAL_S
 
     def level(self, pids: Iterable[int]) -> int:
         """NORMAL, SHED or STOP. pids: all processes of the server."""
         used, limit = self.usage(pids)
+        self.look_again_s = LOOK_INTERVAL_S if limit else UNLIMITED_LOOK_INTERVAL_S
         if not limit:
             return NORMAL
         percent = used * 100 // limit

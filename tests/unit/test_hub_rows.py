@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.plain_core import PlainCore
 
 from chatd.hub.memberships import Memberships
-from chatd.hub.rows import MissingRows, Name, Rows
+from chatd.hub.rows import CACHED_ROWS_MAX, MissingRows, Name, Rows
 from chatd.storage.interface import HighestIds, UserRow
 
 IDS = st.integers(1, 4)
@@ -89,6 +90,16 @@ RowsAgainstModel.TestCase.settings = settings(max_examples=150, stateful_step_co
 
 class TestRows(RowsAgainstModel.TestCase):
     pass
+
+
+def test_one_question_may_be_about_more_rows_than_are_kept() -> None:
+    rows = Rows(PlainCore(), HighestIds(0, 0, 0, 0))  # type: ignore[arg-type]
+    wanted = {user: UserRow(user, f"user{user}", "", None, 0, 0, 1) for user in range(1, 3 * CACHED_ROWS_MAX)}
+    with pytest.raises(MissingRows) as missing:
+        rows.find_all("user", wanted)
+    for name in missing.value.names:
+        assert rows.loaded(0, name, wanted[name.value])  # type: ignore[index]
+    assert rows.find_all("user", wanted) == wanted
 
 
 def test_memberships_are_given_back_by_a_rejected_batch() -> None:

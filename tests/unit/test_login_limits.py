@@ -29,7 +29,8 @@ def test_bucket_refills_at_its_rate() -> None:
 
 
 def test_tables_are_bounded() -> None:
-    buckets, bans = Buckets(1, 1), Bans(60)
+    clock = Clock()
+    buckets, bans = Buckets(1, 1, clock), Bans(60, clock)
     for key in range(limits.TABLE_ENTRIES_MAX + 100):
         buckets.take(key)
         bans.add(key)

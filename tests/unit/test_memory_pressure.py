@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chatd.supervisor.memory import NORMAL, SHED, STOP, Memory
+from chatd.supervisor.memory import LOOK_INTERVAL_S, NORMAL, SHED, STOP, UNLIMITED_LOOK_INTERVAL_S, Memory
 
 
 def cgroup_v2(root: Path, current: int, limit: str, cache: int = 0) -> Memory:
@@ -45,7 +45,17 @@ def test_cgroup_v1(tmp_path: Path) -> None:
 
 
 def test_without_cgroups_and_without_a_setting_there_is_no_limit(tmp_path: Path) -> None:
-    assert Memory(0, tmp_path).level([os.getpid()]) == NORMAL
+    memory = Memory(0, tmp_path)
+    assert memory.level([os.getpid()]) == NORMAL
+    assert memory.look_again_s == UNLIMITED_LOOK_INTERVAL_S
+
+
+def test_a_limit_that_comes_later_is_kept_an_eye_on(tmp_path: Path) -> None:
+    memory = cgroup_v2(tmp_path, 900, "max")
+    assert (memory.level([]), memory.look_again_s) == (NORMAL, UNLIMITED_LOOK_INTERVAL_S)
+    limit = next(tmp_path.rglob("memory.max"))
+    limit.write_text("1000\n")
+    assert (memory.level([]), memory.look_again_s) == (SHED, LOOK_INTERVAL_S)
 
 
 def test_a_named_limit_counts_our_processes() -> None:

@@ -19,6 +19,9 @@ WAL_BYTES_KEPT = 64 * 1024 * 1024
 # Mapped reads spare a copy through the pager's cache. Writes never go through the map in WAL mode but in a checkpoint,
 # which SQLite does with pwrite.
 READ_MAP_BYTES = 256 * 1024 * 1024
+# Of pages that nobody needs twice: a reader has its map, and a segment is written from one end to the other. SQLite's
+# own 2 MB per connection would be filled by a few thousand logins and kept.
+CACHE_BYTES = 128 * 1024
 
 
 def connect(
@@ -39,6 +42,7 @@ def connect(
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.pragma("wal_autocheckpoint", 0)
     connection.pragma("temp_store", "memory")
+    connection.pragma("cache_size", -(CACHE_BYTES // 1024))
     if not write:
         connection.pragma("query_only", 1)
     return connection

@@ -71,6 +71,7 @@ def make_segment(path: Path, vfs: str | None) -> apsw.Connection:
             connection.pragma("page_size", PAGE_BYTES)
             connection.pragma("journal_mode", "wal")
             connection.pragma("synchronous", 2)
+            connection.pragma("cache_spill", 0)
             connection.execute(_SCHEMA)
             sync_directory(path.parent)
         except BaseException:
@@ -93,6 +94,8 @@ def open_segment(path: Path, vfs: str | None, *, write: bool) -> apsw.Connection
     connection = connect(path, vfs=vfs, write=write)
     # Synced with every commit, and the directory entry of the WAL with its first.
     connection.pragma("synchronous", 2)
+    # A batch may be larger than the cache, and still goes into the WAL in one piece.
+    connection.pragma("cache_spill", 0)
     return connection
 
 
