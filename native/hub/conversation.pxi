@@ -123,7 +123,8 @@ cdef inline void hub_positions_move(hub_member_t* to, hub_member_t* source) noex
     to.cooling = source.cooling
     to.dirty = source.dirty
     to.changed = source.changed
-    source.cooling = source.dirty = source.changed = 0
+    to.read_moved = source.read_moved
+    source.cooling = source.dirty = source.changed = source.read_moved = 0
 
 cdef void hub_interval_remove(hub_conversation_t* c, uint64_t user, uint64_t join_seq) noexcept nogil:
     cdef uint32_t at = hub_interval_at(c, user, join_seq)

@@ -133,7 +133,7 @@ cdef class HubCore:
             if walk != WALK_EMPTY or upcalls or tail_staged_count(&h.tail) or hub_arm(h):
                 break
         with nogil:
-            hub_receipts_flush(h)
+            hub_positions_settle(h)
             hub_links_flush(h)
         self._collect(upcalls)
         return upcalls
@@ -293,13 +293,11 @@ cdef class HubCore:
         """Answer to need_read_count: how many messages there are up to read_seq. Stages a POSITION, or lets it wait."""
         cdef hub_conversation_t* c = hub_conversation(self._h, cid)
         cdef hub_member_t* m = hub_member(c, user) if c != NULL else NULL
-        cdef uint64_t before
         if m == NULL or read_seq <= m.read_seq or read_seq > c.head_seq:
             return
-        before = m.read_seq
         hub_positions_raise(m, 0, read_seq, read_count)
+        m.read_moved = 1
         hub_position_moved(self._h, c, m)
-        hub_receipt_due(self._h, c, m, before)
 
     # -- durable things made by Python
 

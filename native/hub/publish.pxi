@@ -267,6 +267,7 @@ cdef void hub_publish(hub_t* h) noexcept nogil:
             hub_fall_behind(h, in_step & ~pushed, pos - 1)
             in_step = pushed
     hub_fall_behind(h, in_step, h.tail.committed_pos)
+    hub_receipts_flush(h)
     hub_answers_give(h)
     h.undo_count = 0
     h.count.batches += 1
@@ -339,6 +340,7 @@ cdef void hub_reject(hub_t* h, uint16_t code, uint64_t retry_after_ms) noexcept 
     cdef uint32_t i
     cdef hub_answer_t* a
     hub_undo_to(h, 0)
+    hub_receipts_drop(h)
     tail_truncate(&h.tail)
     for i in range(h.answer_count):
         a = &h.answers[i]

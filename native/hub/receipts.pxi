@@ -6,8 +6,9 @@
 # and nothing waits longer than that: with the shard's interval, less than the second that the contract gives. A read
 # position needs the count of messages at its seq: known at the head and in the tail, asked of the main database
 # otherwise (need_read_count).
-# Others see moves as one RECEIPT frame per conversation and poll, encoded once per shard with followers; the reader's
-# own devices get theirs directly. Conversations over receipt_members_max have counters only.
+# Others see what is durable, or a hub that dies would take receipts back: after the commit, one RECEIPT frame per
+# conversation, encoded once per shard with followers; the reader's own devices get theirs directly. Conversations over
+# receipt_members_max have counters only.
 
 cdef enum:
     HUB_RECEIPT_ROOM = 20 + 500 * 27    # cid, count, entries of three varints
@@ -33,6 +34,46 @@ cdef bint hub_stage_position(hub_t* h, hub_conversation_t* c, const hub_member_t
     c.touched_pos = h.tail.next_pos - 1
     return True
 
+# Remember the record staged last, whose receipt is due when it is durable.
+cdef void hub_receipt_due(hub_t* h, hub_conversation_t* c, hub_member_t* m) noexcept nogil:
+    cdef void* grown
+    if m.changed or c.member_count > h.settings.receipt_members_max or hub_conversation_evictable(h, c):
+        return
+    grown = hub_grown(h.moved, h.moved_count, &h.moved_room, sizeof(hub_moved_t))
+    if grown == NULL:
+        return
+    h.moved = <hub_moved_t*>grown
+    memset(&h.moved[h.moved_count], 0, sizeof(hub_moved_t))
+    h.moved[h.moved_count].conversation = c
+    h.moved[h.moved_count].user = m.user
+    h.moved[h.moved_count].pos = h.tail.next_pos - 1
+    h.moved_count += 1
+    if c.moved_first == 0:
+        c.moved_first = h.moved_count
+    else:
+        h.moved[c.moved_last - 1].next = h.moved_count
+    c.moved_last = h.moved_count
+    m.changed = 1
+    hub_move_settle(h, &h.moved[h.moved_count - 1], m)
+
+# The record says what holds now: it is not written yet.
+cdef void hub_move_settle(hub_t* h, hub_moved_t* moved, hub_member_t* m) noexcept nogil:
+    cdef journal_position* record = <journal_position*>tail_record(&h.tail, moved.pos)
+    record.delivered_seq = moved.delivered_seq = m.delivered_seq
+    record.read_seq = moved.read_seq = m.read_seq
+    record.read_count = m.read_count
+    moved.read_moved |= m.read_moved
+    m.read_moved = m.dirty = 0
+
+# The end of a poll: a pair that moved several times has one record, with where it came to.
+cdef void hub_positions_settle(hub_t* h) noexcept nogil:
+    cdef uint32_t i
+    cdef hub_member_t* m
+    for i in range(h.moved_count):
+        m = hub_member(h.moved[i].conversation, h.moved[i].user)
+        if m != NULL:
+            hub_move_settle(h, &h.moved[i], m)
+
 # Stage now, or when the pair has cooled down. A failed allocation leaves it dirty for the next time.
 cdef void hub_position_moved(hub_t* h, hub_conversation_t* c, hub_member_t* m) noexcept nogil:
     cdef hub_cooling_t* at
@@ -42,6 +83,7 @@ cdef void hub_position_moved(hub_t* h, hub_conversation_t* c, hub_member_t* m) n
     if not hub_stage_position(h, c, m):
         h.count.memory_refusals += 1
         return
+    hub_receipt_due(h, c, m)
     if h.cooling_count == HUB_COOLING_MAX:
         return
     m.cooling = 1
@@ -71,27 +113,6 @@ cdef void hub_cooling_tick(hub_t* h) noexcept nogil:
         if m.dirty:
             m.dirty = 0
             hub_position_moved(h, c, m)
-
-# Remember that this pair has receipts to send at the end of the poll.
-cdef void hub_receipt_due(hub_t* h, hub_conversation_t* c, hub_member_t* m, uint64_t read_before) noexcept nogil:
-    cdef void* grown
-    if m.changed or c.member_count > h.settings.receipt_members_max or hub_conversation_evictable(h, c):
-        return
-    grown = hub_grown(h.moved, h.moved_count, &h.moved_room, sizeof(hub_moved_t))
-    if grown == NULL:
-        return
-    h.moved = <hub_moved_t*>grown
-    h.moved[h.moved_count].conversation = c
-    h.moved[h.moved_count].user = m.user
-    h.moved[h.moved_count].read_before = read_before
-    h.moved[h.moved_count].next = 0
-    h.moved_count += 1
-    if c.moved_first == 0:
-        c.moved_first = h.moved_count
-    else:
-        h.moved[c.moved_last - 1].next = h.moved_count
-    c.moved_last = h.moved_count
-    m.changed = 1
 
 # The count of messages at seq. False: neither the head nor in the tail.
 cdef bint hub_read_count(hub_t* h, const hub_conversation_t* c, uint64_t seq, uint64_t* read_count) noexcept nogil:
@@ -124,8 +145,8 @@ cdef void hub_position_merge(hub_t* h, hub_conversation_t* c, hub_member_t* m, u
     if m.read_seq == read_before and m.delivered_seq == delivered_before:
         return
     h.count.positions += 1
+    m.read_moved |= m.read_seq > read_before
     hub_position_moved(h, c, m)
-    hub_receipt_due(h, c, m, read_before)
 
 cdef hub_outcome hub_on_position(hub_t* h, const uint8_t* record, hub_need_t* wait) noexcept nogil:
     cdef link_position position
@@ -163,7 +184,7 @@ cdef void hub_say_receipts(hub_t* h, uint32_t shard, uint64_t cid, size_t frame_
 cdef size_t hub_frame_receipt(hub_t* h, const hub_conversation_t* c, uint32_t* at, uint32_t most) noexcept nogil:
     cdef out_t o
     cdef uint32_t i = at[0], count = 0
-    cdef hub_member_t* m
+    cdef const hub_moved_t* moved
     while i != 0 and count < most:
         count += hub_member(c, h.moved[i - 1].user) != NULL
         i = h.moved[i - 1].next
@@ -171,12 +192,12 @@ cdef size_t hub_frame_receipt(hub_t* h, const hub_conversation_t* c, uint32_t* a
     wr_varint(&o, c.cid)
     wr_varint(&o, count)
     while at[0] != i:
-        m = hub_member(c, h.moved[at[0] - 1].user)
-        at[0] = h.moved[at[0] - 1].next
-        if m != NULL:
-            wr_varint(&o, m.user)
-            wr_varint(&o, m.delivered_seq)
-            wr_varint(&o, m.read_seq)
+        moved = &h.moved[at[0] - 1]
+        at[0] = moved.next
+        if hub_member(c, moved.user) != NULL:
+            wr_varint(&o, moved.user)
+            wr_varint(&o, moved.delivered_seq)
+            wr_varint(&o, moved.read_seq)
     return hub_frame_end(h.frame, &o, OP_RECEIPT, 0) if count else 0
 
 # The reader's own devices learn what another of them has read.
@@ -210,7 +231,7 @@ cdef void hub_receipts_of(hub_t* h, hub_conversation_t* c) noexcept nogil:
         # An interval that came and went with a refused batch has nothing to tell.
         if m != NULL:
             m.changed = 0
-            if m.read_seq > h.moved[at - 1].read_before:
+            if h.moved[at - 1].read_moved:
                 hub_receipt_to_self(h, c, at)
         at = h.moved[at - 1].next
     c.moved_first = c.moved_last = 0
@@ -221,4 +242,16 @@ cdef void hub_receipts_flush(hub_t* h) noexcept nogil:
     for i in range(h.moved_count):
         if h.moved[i].conversation.moved_first == i + 1:
             hub_receipts_of(h, h.moved[i].conversation)
+    h.moved_count = 0
+
+# The batch was refused: nobody hears of it, and what memory has beyond the disk is staged again.
+cdef void hub_receipts_drop(hub_t* h) noexcept nogil:
+    cdef uint32_t i
+    cdef hub_member_t* m
+    for i in range(h.moved_count):
+        h.moved[i].conversation.moved_first = h.moved[i].conversation.moved_last = 0
+        m = hub_member(h.moved[i].conversation, h.moved[i].user)
+        if m != NULL:
+            m.changed = 0
+            m.read_moved |= h.moved[i].read_moved
     h.moved_count = 0

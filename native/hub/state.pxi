@@ -55,7 +55,8 @@ cdef struct hub_member_t:
     uint32_t role
     uint8_t cooling                 # a POSITION record was staged less than position_interval_ms ago
     uint8_t dirty                   # positions moved since that record; only while cooling
-    uint8_t changed                 # positions moved since the last receipts; in hub.moved
+    uint8_t changed                 # the record that this batch has staged is in hub.moved
+    uint8_t read_moved              # read_seq moved since it was last told
 
 cdef struct hub_conversation_t:
     hub_age_t age                   # first: the list of ages leads back to the entry
@@ -77,7 +78,7 @@ cdef struct hub_conversation_t:
     uint32_t event_room             # power of two
     uint32_t event_begin
     uint32_t event_count
-    # Moves of this poll in hub.moved; index + 1, 0: none.
+    # Moves of this batch in hub.moved; index + 1, 0: none.
     uint32_t moved_first
     uint32_t moved_last
     # Who would get an event now: counted again when recount_ms has passed (hub/rates.pxi).
@@ -287,8 +288,11 @@ cdef struct hub_hop_t:
 cdef struct hub_moved_t:
     hub_conversation_t* conversation
     uint64_t user
-    uint64_t read_before
+    uint64_t pos                    # of the POSITION record
+    uint64_t delivered_seq          # as in that record
+    uint64_t read_seq
     uint32_t next                   # the next move of the same conversation; index + 1, 0: none
+    uint8_t read_moved
 
 cdef struct hub_cooling_t:
     uint64_t cid

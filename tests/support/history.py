@@ -139,8 +139,6 @@ class History:
     applied: list[Applied] = field(default_factory=list)
     expected_online: dict[int, frozenset[int]] = field(default_factory=dict)
     """cid → devices that must have every event of it by the end of the run."""
-    hub_losses: list[float] = field(default_factory=list)
-    """When the hub died: what was read or received in the seconds before may be forgotten."""
 
     def add(self, record: Record) -> None:
         getattr(self, PLACE[type(record)]).append(record)

@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from support.history import Applied, History, Receipt, Seen, Send, Stored
+from support.history import Applied, History, Seen, Send, Stored
 
 Findings = Iterator[str]
-
-RECEIPT_STORED_S = 4.0
-"""A position is durable within a second (docs/contract.md, 9) of a hub that runs; a run may stop it for three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,20 +183,14 @@ def stale(history: History) -> Findings:
 
 
 def receipt(history: History) -> Findings:
-    """I11: receipts never go back, but for what a hub had not stored when it died, and never pass delivered or head."""
+    """I11: receipts never go back and never pass delivered or the head."""
     last: dict[tuple[int, int, int], tuple[int, int]] = {}
-    told: dict[tuple[int, int, int], list[Receipt]] = defaultdict(list)
     heads: dict[int, int] = defaultdict(int)
     for event in history.stored:
         heads[event.cid] = max(heads[event.cid], event.seq)
     for r in history.receipts:
         key = (r.connection, r.cid, r.user)
         delivered, read = last.get(key, (0, 0))
-        loss = max((at for at in history.hub_losses if at <= r.at), default=0.0)
-        if told[key] and told[key][-1].at <= loss:
-            old = [known for known in told[key] if known.at <= loss - RECEIPT_STORED_S]
-            delivered, read = (old[-1].delivered_seq, old[-1].read_seq) if old else (0, 0)
-        told[key].append(r)
         if r.delivered_seq < delivered or r.read_seq < read:
             yield f"receipt of user {r.user} in {r.cid} went back"
         if not r.read_seq <= r.delivered_seq <= heads[r.cid]:

@@ -108,18 +108,6 @@ def test_lag_and_own_events_explain_a_step() -> None:
     assert "SKIP" not in {finding.word for finding in check(history)}
 
 
-def test_what_a_dead_hub_had_not_stored_yet_may_be_unread_again() -> None:
-    history = right()
-    first, second, *_ = history.receipts
-    history.receipts = [second, replace(first, at=second.at + 1)]
-    assert "RECEIPT" in {finding.word for finding in check(history)}
-    history.hub_losses = [second.at + 0.5]
-    assert "RECEIPT" not in {finding.word for finding in check(history)}
-    history.hub_losses = [second.at + 9]
-    history.receipts[1] = replace(first, at=second.at + 10)
-    assert "RECEIPT" in {finding.word for finding in check(history)}
-
-
 def test_who_was_no_member_meanwhile_misses_nothing() -> None:
     history = right()
     history.seen.pop(1)

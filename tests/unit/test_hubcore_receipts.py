@@ -137,6 +137,7 @@ def test_followers_share_one_receipt_frame_per_shard(hub: FakeHub, shard: FakeSh
     assert varints(body, 5)[0] == [7, 1, 2, 5, 5]
 
 
+<<<<<<< HEAD
 def test_the_topic_of_receipts_needs_the_feature(hub: FakeHub, shard: FakeShard) -> None:
     plain = hub.login(shard, 102, 1, 12)
     for topics in (3, 2):
@@ -144,6 +145,30 @@ def test_the_topic_of_receipts_needs_the_feature(hub: FakeHub, shard: FakeShard)
         hub.run()
     granted = [body for said in of_type(shard.read(), Frames) for _, _, body in said.frames]
     assert granted == [varint(7) + varint(1), varint(7) + varint(0)]
+=======
+def test_nobody_hears_of_a_position_before_it_is_durable(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
+    shard.subscribe(alice, 7)
+    hub.run()
+    shard.read()
+    shard.position(2, 7, 2, 0)
+    shard.position(2, 7, 4, 4)
+    hub.poll()
+    assert shard.read() == []
+    hub.core.reject(501, 0)
+    assert shard.read() == [], "refused: it is as if nobody had read"
+    hub.tick_ms += 1000
+    hub.run()
+    assert shard.read() == [Receipts(7, ((2, 4, 4),))]
+    shard.position(2, 7, 6, 6)
+    hub.run()
+    shard.read()
+    shard.position(2, 7, 8, 8)
+    hub.run()
+    assert shard.read() == [], "the pair has just written a record, this move waits for the next one"
+    hub.tick_ms += 1000
+    hub.run()
+    assert shard.read() == [Receipts(7, ((2, 8, 8),))]
+>>>>>>> 6af266c (hub: receipts are told when their positions are durable)
 
 
 def test_large_conversations_have_no_receipts() -> None:

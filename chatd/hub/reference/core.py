@@ -43,7 +43,7 @@ class ReferenceHubCore:
         for _, link in sorted(hub.links.items()):
             if link.is_usable:
                 self._read(link)
-        receipts.flush(hub)
+        receipts.settle(hub)
         publishing.flush_links(hub)
         upcalls = list(hub.upcalls)
         hub.upcalls.clear()

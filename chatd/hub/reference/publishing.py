@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from chatd.hub.reference import links
+from chatd.hub.reference import links, receipts
 from chatd.hub.reference.sends import ack, nak, undo_all
 from chatd.hub.reference.sessions import attempt_all
 from chatd.hub.reference.state import Conversation, State
@@ -116,6 +116,7 @@ def publish(hub: State) -> None:
         in_step = pushed
     for shard in in_step:
         hub.links[shard].pushed_pos = hub.committed_pos
+    receipts.flush(hub)
     for answer in hub.answers:
         if answer.link.up:
             ack(answer)
@@ -128,6 +129,7 @@ def publish(hub: State) -> None:
 def reject(hub: State, code: int, retry_after_ms: int) -> None:
     """The store took nothing: every table is as before, and every sender hears it."""
     undo_all(hub)
+    receipts.drop(hub)
     for pos in range(hub.committed_pos + 1, hub.next_pos):
         del hub.tail[pos]
     hub.next_pos = hub.committed_pos + 1

@@ -1,7 +1,7 @@
 """Positions and RECEIPT frames. Mirrors native/hub/receipts.pxi; the theory is there."""
 
 from chatd.hub.reference import links
-from chatd.hub.reference.state import Conversation, Member, Need, State
+from chatd.hub.reference.state import Conversation, Member, Moved, Need, State
 from chatd.storage import journal_codec as journal
 from chatd.wire.schema import Feature
 
@@ -30,6 +30,7 @@ def moved(hub: State, conversation: Conversation, member: Member) -> None:
         member.dirty = True
         return
     stage(hub, conversation, member)
+    due(hub, conversation, member)
     if len(hub.cooling) < (hub.cooling.maxlen or 0):
         member.cooling = True
         hub.cooling.append((conversation.cid, member.user, hub.tick_ms + hub.settings.position_interval_ms))
@@ -48,10 +49,31 @@ def cool(hub: State) -> None:
             moved(hub, conversation, member)
 
 
-def due(hub: State, conversation: Conversation, member: Member, read_before: int) -> None:
+def due(hub: State, conversation: Conversation, member: Member) -> None:
+    """The receipt of the record staged last is due when it is durable."""
     if not member.changed and conversation.member_count <= hub.settings.receipt_members_max:
-        hub.moved.setdefault(conversation.cid, {})[member.user] = read_before
+        entry = hub.moved.setdefault(conversation.cid, {})[member.user] = Moved(hub.next_pos - 1)
         member.changed = True
+        settle_move(hub, conversation.cid, entry, member)
+
+
+def settle_move(hub: State, cid: int, entry: Moved, member: Member) -> None:
+    """The record says what holds now: it is not written yet."""
+    entry.delivered_seq, entry.read_seq = member.delivered_seq, member.read_seq
+    entry.read_moved |= member.read_moved
+    member.read_moved = member.dirty = False
+    hub.tail[entry.pos] = journal.encode_position(
+        cid, member.user, member.delivered_seq, member.read_seq, member.read_count
+    )
+
+
+def settle(hub: State) -> None:
+    """The end of a poll: a pair that moved several times has one record, with where it came to."""
+    for cid, moves in hub.moved.items():
+        for user, entry in moves.items():
+            member = hub.conversations[cid].member(user)
+            if member is not None:
+                settle_move(hub, cid, entry, member)
 
 
 def count_at(hub: State, conversation: Conversation, seq: int) -> int | None:
@@ -74,8 +96,8 @@ def merge(hub: State, conversation: Conversation, member: Member, delivered_seq:
         read_seq = count = 0
     member.raise_to(delivered_seq, read_seq, count)
     if (member.read_seq, member.delivered_seq) != before:
+        member.read_moved |= member.read_seq > before[0]
         moved(hub, conversation, member)
-        due(hub, conversation, member, before[0])
 
 
 def on_position(hub: State, record: bytes) -> Need | None:
@@ -91,27 +113,38 @@ def on_position(hub: State, record: bytes) -> Need | None:
 
 
 def flush(hub: State) -> None:
-    """One frame per conversation for the shards that follow, one per move for the reader's own devices."""
+    """After the commit: a frame per conversation for the shards that follow, one per move for the reader's devices."""
     for cid, moves in hub.moved.items():
         conversation = hub.conversations[cid]
-        members = [(conversation.member(user), read_before) for user, read_before in moves.items()]
-        known = [(member, read_before) for member, read_before in members if member is not None]
-        entries = [(member.user, member.delivered_seq, member.read_seq) for member, _ in known]
+        members = [(conversation.member(user), entry) for user, entry in moves.items()]
+        known = [(member, entry) for member, entry in members if member is not None]
+        entries = [(member.user, entry.delivered_seq, entry.read_seq) for member, entry in known]
         for first in range(0, len(entries), ENTRIES_MAX):
             frame = links.frame_receipt(cid, entries[first : first + ENTRIES_MAX])
             for shard in range(64):
                 if conversation.shards >> shard & 1:
                     hub.links[shard].say_receipts(cid, frame)
-        for member, read_before in known:
+        for member, entry in known:
             member.changed = False
-            if member.read_seq > read_before:
-                tell_reader(hub, cid, member)
+            if entry.read_moved:
+                tell_reader(hub, cid, member.user, entry)
     hub.moved.clear()
 
 
-def tell_reader(hub: State, cid: int, member: Member) -> None:
-    frame = links.frame_receipt(cid, [(member.user, member.delivered_seq, member.read_seq)])
-    user = hub.users.get(member.user)
+def drop(hub: State) -> None:
+    """The batch was refused: nobody hears of it, and what memory has beyond the disk is staged again."""
+    for cid, moves in hub.moved.items():
+        for user, entry in moves.items():
+            member = hub.conversations[cid].member(user)
+            if member is not None:
+                member.changed = False
+                member.read_moved |= entry.read_moved
+    hub.moved.clear()
+
+
+def tell_reader(hub: State, cid: int, uid: int, entry: Moved) -> None:
+    frame = links.frame_receipt(cid, [(uid, entry.delivered_seq, entry.read_seq)])
+    user = hub.users.get(uid)
     for device in user.online if user is not None else []:
         if device.features & Feature.RECEIPTS:
             hub.links[device.shard].say_frames(device.handle, frame, done=False)
@@ -122,7 +155,6 @@ def put_read_count(hub: State, cid: int, user: int, read_seq: int, read_count: i
     member = conversation.member(user) if conversation is not None else None
     if conversation is None or member is None or not member.read_seq < read_seq <= conversation.head_seq:
         return
-    before = member.read_seq
     member.raise_to(0, read_seq, read_count)
+    member.read_moved = True
     moved(hub, conversation, member)
-    due(hub, conversation, member, before)

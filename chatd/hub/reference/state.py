@@ -33,6 +33,7 @@ class Member:
     cooling: bool = False
     dirty: bool = False
     changed: bool = False
+    read_moved: bool = False
 
     def has(self, seq: int) -> bool:
         return self.join_seq <= seq and (self.leave_seq == 0 or seq <= self.leave_seq)
@@ -44,9 +45,19 @@ class Member:
         self.delivered_seq = max(self.delivered_seq, delivered_seq, self.read_seq)
 
     def take_positions(self, older: "Member") -> None:
-        for name in ("delivered_seq", "read_seq", "read_count", "cooling", "dirty", "changed"):
+        for name in ("delivered_seq", "read_seq", "read_count", "cooling", "dirty", "changed", "read_moved"):
             setattr(self, name, getattr(older, name))
-        older.cooling = older.dirty = older.changed = False
+        older.cooling = older.dirty = older.changed = older.read_moved = False
+
+
+@dataclass(slots=True)
+class Moved:
+    """A POSITION record of this batch, and what it says."""
+
+    pos: int
+    delivered_seq: int = 0
+    read_seq: int = 0
+    read_moved: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -279,7 +290,7 @@ class State:
         self.committed_pos = 0
         self.undo: list[Callable[[], None]] = []
         self.answers: list[Answer] = []
-        self.moved: dict[int, dict[int, int]] = {}
+        self.moved: dict[int, dict[int, Moved]] = {}
         """cid -> user -> read_seq before, of this poll."""
         self.cooling: deque[tuple[int, int, int]] = deque(maxlen=65_536)
         """(cid, user, due_ms)"""

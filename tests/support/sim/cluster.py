@@ -148,7 +148,6 @@ class Cluster:
         self.later(restart_ms, self.start_hub)
 
     async def _kill_hub(self) -> None:
-        self.history.hub_losses.append(self.now_s)
         await self.hub.kill()
 
     async def start_hub(self) -> None:
