@@ -137,7 +137,6 @@ def test_followers_share_one_receipt_frame_per_shard(hub: FakeHub, shard: FakeSh
     assert varints(body, 5)[0] == [7, 1, 2, 5, 5]
 
 
-<<<<<<< HEAD
 def test_the_topic_of_receipts_needs_the_feature(hub: FakeHub, shard: FakeShard) -> None:
     plain = hub.login(shard, 102, 1, 12)
     for topics in (3, 2):
@@ -145,7 +144,8 @@ def test_the_topic_of_receipts_needs_the_feature(hub: FakeHub, shard: FakeShard)
         hub.run()
     granted = [body for said in of_type(shard.read(), Frames) for _, _, body in said.frames]
     assert granted == [varint(7) + varint(1), varint(7) + varint(0)]
-=======
+
+
 def test_nobody_hears_of_a_position_before_it_is_durable(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
     shard.subscribe(alice, 7)
     hub.run()
@@ -168,7 +168,6 @@ def test_nobody_hears_of_a_position_before_it_is_durable(hub: FakeHub, shard: Fa
     hub.tick_ms += 1000
     hub.run()
     assert shard.read() == [Receipts(7, ((2, 8, 8),))]
->>>>>>> 6af266c (hub: receipts are told when their positions are durable)
 
 
 def test_large_conversations_have_no_receipts() -> None:
