@@ -52,7 +52,5 @@ class HubCoreSettings:
     position_interval_ms: int = 500
     """At most one POSITION record of one user and conversation in this time. With the shard's: below a second."""
     busy_retry_ms: int = 500
-    read_only: int = 0
-    """1 after failures of the disk: no SEND is acknowledged, not even one that seems to be stored."""
     ledger_entries: int = 65_536
     """Hops remembered for `why`, rounded up to a power of two; older ones have aged out."""

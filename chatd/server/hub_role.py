@@ -23,7 +23,7 @@ POSITION = struct.Struct("<Q")
 FOLD_READ_BYTES = 4096
 
 
-def core_settings(settings: dict[str, Any], store: Store, *, read_only: bool) -> HubCoreSettings:
+def core_settings(settings: dict[str, Any], store: Store) -> HubCoreSettings:
     hub, session = settings["hub"], settings["session"]
     return HubCoreSettings(
         log_epoch=store.log_epoch,
@@ -36,7 +36,6 @@ def core_settings(settings: dict[str, Any], store: Store, *, read_only: bool) ->
         amplification_max=session["amplification_max"],
         amplification_ms=session["amplification_s"] * 1000,
         takeover_ms=hub["takeover_wait_ms"],
-        read_only=read_only,
         ledger_entries=hub["ledger_entries_max"],
         receipt_members_max=min(500, hub["group_members_max"]),
     )
@@ -48,7 +47,7 @@ async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
     store = await open_patiently(lambda: SqliteStore.open(role.data, StoreSettings(read_only=read_only)))
     if not read_only and ensure_administrator(store, role.data):
         logs.get().info("first administrator made", name=ADMIN_NAME, key=str(admin_key_path(role.data)))
-    core = HubCore(core_settings(role.settings, store, read_only=read_only))
+    core = HubCore(core_settings(role.settings, store))
     try:
         async with trio.open_nursery() as nursery:
             commands_in, commands = trio.open_memory_channel[tuple[Any, ...]](64)

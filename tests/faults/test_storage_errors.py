@@ -96,6 +96,42 @@ def test_an_io_error_ends_the_writer_and_is_not_retried(
     again.close()
 
 
+def test_a_batch_that_was_not_synced_is_shown_to_nobody_before_it_is(
+    tmp_path: Path, store: SqliteStore, vfs: FaultVfs
+) -> None:
+    fill(store, 2)
+    durable = store.next_pos
+    vfs.fail("sync", "-wal", IOERR_FSYNC)
+    with pytest.raises(StoreFailedError):
+        fill(store)
+    store.close()
+    reading = SqliteStore.open(tmp_path, StoreSettings(read_only=True, **RESERVE))
+    assert reading.next_pos == durable
+    assert [batch.pos for batch in reading.replay(0)] == [1, 2, 22], "all that was acknowledged, and no more"
+    folder = SqliteFolder.open(tmp_path, Portion, FoldSettings(**RESERVE))
+    assert folder.fold_once().folded_pos == durable - 1
+    assert not folder.fold_once().records
+    reading.close()
+    again = SqliteStore.open(tmp_path, StoreSettings(**RESERVE))
+    assert again.next_pos == durable + 20, "synced by the open"
+    assert folder.fold_once().folded_pos == durable + 19
+    folder.close()
+    again.close()
+
+
+def test_an_acknowledged_last_batch_stays_readable_when_the_disk_writes_no_more(
+    tmp_path: Path, store: SqliteStore, vfs: FaultVfs
+) -> None:
+    fill(store, 2)
+    vfs.fail("write", "-wal", IOERR_WRITE)
+    with pytest.raises(StoreFailedError):
+        fill(store)
+    store.close()
+    reading = SqliteStore.open(tmp_path, StoreSettings(read_only=True, **RESERVE))
+    assert [batch.pos for batch in reading.replay(0)] == [1, 2, 22]
+    reading.close()
+
+
 @pytest.mark.parametrize("operation", ["write", "sync", "read"])
 def test_a_fold_that_fails_changes_nothing_and_is_repeated_by_the_next(
     tmp_path: Path, store: SqliteStore, vfs: FaultVfs, operation: str

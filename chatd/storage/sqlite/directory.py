@@ -3,6 +3,7 @@
     chatd.db                 the main database          journal-NNNNNNNN.db   segments, see segment.py
     lock                     flock of the one writer; its text names the segment in use
     folder.lock              flock of the one folder
+    synced                   one word: how far the journal is on the disk for certain, see synced.py
     reserve                  bytes given back when the disk is full, so that what frees space can still be done
     secrets/                 not ours; made by `chatd init`
 
@@ -70,6 +71,16 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_in_use(directory: Path) -> bool:
+    """Does a process hold the writer's lock now? Takes nothing."""
+    with suppress(OSError), (directory / WRITER_LOCK).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def prepare_directory(path: Path) -> None:

@@ -47,6 +47,7 @@ from chatd.storage.sqlite.segment import (
     wal_bytes,
     wal_path,
 )
+from chatd.storage.sqlite.synced import SyncedMark, synced_pos
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 # A segment that has come so far has traffic, and the next one is made ready; while so much more is free.
@@ -88,6 +89,7 @@ class Journal:
         self._connection: apsw.Connection | None = None
         self._next: NextSegment | None = None
         self._over_zeros = False
+        self._mark: SyncedMark | None = None
         self._failed = False
         self.next_pos = 1
 
@@ -95,6 +97,7 @@ class Journal:
         """Validate every segment and get ready to append.
 
         folded: how far the main database has come, while a folder may be running; what is beyond must all be here.
+        A last batch that may never have reached the disk is synced now, or left out by who cannot sync (synced.py).
         Raises StoreCorruptError, and StoreFullError when there is no segment and no space for one.
         """
         folded_pos, numbers = folded(), segment_numbers(self._directory)
@@ -110,15 +113,20 @@ class Journal:
         self.next_pos = existing[-1][1].next_pos if existing else folded_pos + 1
         self._number = existing[-1][0] if existing else max(numbers, default=0)
         if self._read_only:
+            if existing and max(folded_pos, synced_pos(self._directory)) < self.next_pos - 1:
+                self.next_pos = existing[-1][1].last_pos
             return
-        if not existing:
+        if existing:
+            path = segment_path(self._directory, self._number)
+            with storage_errors("open", path):
+                self._connection = open_segment(path, self._vfs, write=True)
+                harden_end(self._connection, path)
+            self._mark_in_use()
+        else:
             self._start_segment(self._number + 1)
-            return
-        path = segment_path(self._directory, self._number)
-        with storage_errors("open", path):
-            self._connection = open_segment(path, self._vfs, write=True)
-            harden_end(self._connection, path)
-        self._mark_in_use()
+        with storage_errors("open", self._directory):
+            self._mark = SyncedMark(self._directory)
+        self._mark.set(self.next_pos - 1)
 
     def append(self, pos: int, count: int, blob: bytes, *, urgent: bool = False) -> None:
         """See Store.append."""
@@ -141,6 +149,8 @@ class Journal:
             self._failed = True
             raise
         self.next_pos = pos + count
+        if self._mark is not None:
+            self._mark.set(self.next_pos - 1)
 
     def replay(self, after_pos: int) -> Iterator[Batch]:
         """See Store.replay."""
@@ -150,6 +160,8 @@ class Journal:
                 connection = open_segment(path, self._vfs, write=False)
                 try:
                     for batch in batches_after(connection, after_pos):
+                        if batch.pos >= self.next_pos:
+                            break
                         if (expected is None and batch.pos > after_pos + 1) or expected not in {None, batch.pos}:
                             raise StoreCorruptError(
                                 f"{path}: records {expected or after_pos + 1} .. {batch.pos - 1} are missing"
@@ -170,13 +182,19 @@ class Journal:
                 return header.first_pos
         return self.next_pos
 
+    def _close_segment(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def close(self) -> None:
         if self._next is not None:
             self._next.abandon()
             self._next = None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._close_segment()
+        if self._mark is not None:
+            self._mark.close()
+            self._mark = None
 
     def _append(self, pos: int, count: int, blob: bytes) -> None:
         if self._connection is None or self._is_over(wal_bytes(self._connection)):
@@ -224,7 +242,7 @@ class Journal:
             raise StoreFailedError(f"cannot create {path}: {explained(error)}") from error
         except (apsw.Error, OSError) as error:
             raise StoreFailedError(f"cannot create {path}: {error}") from error
-        self.close()
+        self._close_segment()
         self._number, self._connection = number, connection
         self._over_zeros = prepared is not None
         self._mark_in_use()

@@ -52,9 +52,10 @@ class SegmentHeader(NamedTuple):
 
 
 class SegmentRange(NamedTuple):
-    """first_pos .. next_pos-1 lie in it; empty when equal."""
+    """first_pos .. next_pos-1 lie in it, its last batch begins at last_pos; empty when all are equal."""
 
     first_pos: int
+    last_pos: int
     next_pos: int
 
 
@@ -116,14 +117,14 @@ def read_range(connection: apsw.Connection, header: SegmentHeader, path: Path) -
     row = connection.execute("SELECT min(pos), max(pos), sum(count) FROM batch").fetchone()
     first, last, records = row or (None, 0, 0)
     if first is None:
-        return SegmentRange(header.first_pos, header.first_pos)
+        return SegmentRange(header.first_pos, header.first_pos, header.first_pos)
     last_count = connection.execute("SELECT count FROM batch WHERE pos = ?", (last,)).get
     if first != header.first_pos or last + last_count - first != records:
         raise StoreCorruptError(
             f"{path} is incomplete: it begins at {header.first_pos} and ends at {last + last_count - 1}, "
             f"but holds {records} records from {first} on"
         )
-    return SegmentRange(first, last + last_count)
+    return SegmentRange(first, last, last + last_count)
 
 
 def append_batch(connection: apsw.Connection, pos: int, count: int, blob: bytes) -> None:

@@ -21,6 +21,7 @@ from chatd.storage.sqlite.directory import (
     sync_directory,
 )
 from chatd.storage.sqlite.segment import SegmentHeader, batches_after, now_ms, open_segment, read_header
+from chatd.storage.sqlite.synced import synced_pos
 
 # The one being read, and the one being written: others are opened when needed.
 _CONNECTIONS_MAX = 2
@@ -36,7 +37,11 @@ class SegmentChain:
         self._headers: dict[int, SegmentHeader] = {}
 
     def batches_after(self, after_pos: int) -> Iterator[Batch]:
-        """Batches with records beyond after_pos, in order, as far as they are durable now."""
+        """Batches with records beyond after_pos, in order, as far as they are durable now.
+
+        After a crash SQLite shows one that nobody has synced yet, which the hub that comes back will do.
+        """
+        durable_pos = synced_pos(self._directory)
         numbers = self._numbers()
         start = 0
         for index, number in enumerate(numbers):
@@ -44,7 +49,10 @@ class SegmentChain:
                 start = index
         for number in numbers[start:]:
             with storage_errors("read", segment_path(self._directory, number)):
-                yield from batches_after(self._connection(number), after_pos)
+                for batch in batches_after(self._connection(number), after_pos):
+                    if batch.pos + batch.record_count - 1 > durable_pos:
+                        return
+                    yield batch
 
     def unlink_folded(self, folded_pos: int, age_s: float) -> None:
         """Remove segments below folded_pos that were completed at least age_s ago. The newest always stays."""
