@@ -14,6 +14,7 @@ temporary directory), `chatd_server_fresh` one for a single test. Users are made
 """
 
 import contextlib
+import random
 import signal
 import socket
 import subprocess
@@ -33,6 +34,8 @@ from chatd.secrets import mint
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 15.0
+STATUS_FILE = "run.json"
+PORT_MIN = 10_000
 LOG_SHOWN_BYTES = 4000
 # A test may be quicker than any person: limits that would slow it down are lifted. Those of size stay.
 LIFTED = (
@@ -62,7 +65,7 @@ class ChatdServer:
 
     @classmethod
     def start(cls, directory: Path, *options: str, inline: bool = True, lifted: bool = True) -> Self:
-        """Start a server with its data in directory/data and wait until it takes connections.
+        """Start a server with its data in directory/data and wait until it is ready.
 
         options: further flags of `chatd serve`. inline: all roles in one process, otherwise shard, hub and folder
         processes. lifted: without the rate limits that only people keep. ChatdError shows the log when it fails.
@@ -83,9 +86,11 @@ class ChatdServer:
         return self._process.pid if self._process is not None else 0
 
     def launch(self) -> None:
-        """Start it (again) on the same data and port."""
+        """Start it (again) on the same data and port, and wait until it is ready."""
         command = [sys.executable, "-m", "chatd", "serve", "--data", str(self.data), "--listen", self.address]
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        # Of a server that was killed.
+        (self.data / STATUS_FILE).unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 [*command, *self._options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -136,7 +141,8 @@ class ChatdServer:
             if process is None or process.poll() is not None:
                 self._process = None
                 raise ChatdError(f"the server ended at its start\n{self._log_end()}")
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            # It writes this when hub, folder and shards are ready; a port that answers could be anybody's.
+            if (self.data / STATUS_FILE).exists():
                 return
             if time.monotonic() > until:
                 self.kill()
@@ -151,10 +157,17 @@ class ChatdServer:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago.
+
+    Below the range from which the kernel serves connections and port 0: a server that is killed and launched again
+    finds it free again.
+    """
+    ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+    while True:
+        port = random.randrange(PORT_MIN, max(PORT_MIN + 1000, int(ephemeral[0])))  # noqa: S311 no secret
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")
