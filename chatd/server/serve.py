@@ -12,10 +12,13 @@ import trio
 
 from chatd import logs, secrets
 from chatd.config import Settings
+from chatd.errors import ConfigError
+from chatd.server.roles import LOCK_PAUSE_S, LOCK_RETRIES
+from chatd.storage.sqlite.directory import is_in_use
 from chatd.supervisor.core import Supervisor
 from chatd.supervisor.listeners import Listener, close_listeners, open_listeners
 from chatd.supervisor.notify import notify
-from chatd.supervisor.status import remove_status, write_status
+from chatd.supervisor.status import read_status, remove_status, running_on, write_status
 
 KEY_CHECK_INTERVAL_S = 600.0
 
@@ -23,6 +26,7 @@ KEY_CHECK_INTERVAL_S = 600.0
 def serve(settings: Settings, config_file: Path | None, flags: dict[str, Any]) -> int:
     """Run the server until a signal. Returns the exit status. ConfigError before anything was started."""
     logs.configure(logs.resolved(settings.log.format), settings.log.level, role="supervisor")
+    refuse_directory_in_use(settings.data)
     made = secrets.create(settings.data)
     if made:
         logs.get().info("secrets made", files=[str(path) for path in made])
@@ -35,6 +39,21 @@ def serve(settings: Settings, config_file: Path | None, flags: dict[str, Any]) -
     finally:
         remove_status(settings.data)
         close_listeners(listeners)
+
+
+def refuse_directory_in_use(data: Path) -> None:
+    """Before anything of it is touched. Workers of a server that was killed a moment ago are given time to end."""
+    for _ in range(LOCK_RETRIES):
+        if not is_in_use(data):
+            return
+        time.sleep(LOCK_PAUSE_S)
+    holder = "another chatd"
+    if pid := read_status(data).get("pid"):
+        holder = f"the chatd of process {pid}, which listens on {running_on(data) or 'TLS only'},"
+    raise ConfigError(
+        f"{data} is in use: {holder} serves it. Stop that one first (SIGTERM; `systemctl stop chatd`), "
+        "or choose another directory with --data"
+    )
 
 
 async def _serve(

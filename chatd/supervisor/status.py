@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chatd import __version__
 
@@ -28,13 +28,18 @@ def write_status(data: Path, listeners: "list[Listener]") -> None:
     scratch.replace(data / FILE_NAME)
 
 
+def read_status(data: Path) -> dict[str, Any]:
+    """What the server wrote; empty: nobody says that he serves this directory. He may have been killed since."""
+    try:
+        content: dict[str, Any] = json.loads((data / FILE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content
+
+
 def running_on(data: Path) -> str | None:
     """host:port of the plain TCP listener of the server that says it serves this directory; None: nobody says so."""
-    try:
-        listeners = json.loads((data / FILE_NAME).read_text(encoding="utf-8"))["listeners"]
-    except (OSError, ValueError, KeyError):
-        return None
-    for listener in listeners:
+    for listener in read_status(data).get("listeners", []):
         if listener["kind"] == "tcp":
             host = listener["host"]
             return f"[{host}]:{listener['port']}" if ":" in host else f"{host}:{listener['port']}"
@@ -42,4 +47,6 @@ def running_on(data: Path) -> str | None:
 
 
 def remove_status(data: Path) -> None:
-    (data / FILE_NAME).unlink(missing_ok=True)
+    """Ours; that of another server stays."""
+    if read_status(data).get("pid") == os.getpid():
+        (data / FILE_NAME).unlink(missing_ok=True)
