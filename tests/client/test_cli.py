@@ -18,12 +18,27 @@ from chatd.cli import COMMANDS, app, login
 from chatd.cli.login import Login, PatientClient, safe_name
 from chatd.cli.show import event_text, safe
 from chatd.client import ClientError, Credential, Event, UnreachableError
+from chatd.client.state import State
 from chatd.client.transport import parse_server
 from chatd.errors import ChatdError, ConfigError
 from chatd.wire import encode, encode_payload, make
 from chatd.wire.schema import Kind, Op
 
 BOB = 2
+
+
+def test_chat_says_before_its_screen_that_its_state_is_in_use(network: FakeNetwork, tmp_path: Path) -> None:
+    held = State(tmp_path / "chat.db")
+    ended = CliRunner().invoke(app, ["chat", "--as", "1", "--token", "1", "--state", str(tmp_path / "chat.db")])
+    held.close()
+    assert isinstance(ended.exception, ClientError)
+    assert "in use by another chatd client: stop that one or choose another --state" in str(ended.exception)
+
+
+@pytest.mark.parametrize(("server", "most_s"), [("127.0.0.1:1", 1.0), ("[::1]:1", 1.0), ("chat.example.org:1", 30.0)])
+def test_commands_dial_a_server_on_this_host_every_second(tmp_path: Path, server: str, most_s: float) -> None:
+    client = Login("chat", "ann", server, tmp_path, "1", tmp_path / "chat.db").client()
+    assert client._settings.backoff_max_s == most_s
 
 
 @pytest.fixture

@@ -22,9 +22,13 @@ def chat(
     tls: Ca = None,
 ) -> None:
     from chatd.cli.chat.screen import ChatApp
+    from chatd.client.state import State
 
     login = Login("chat", user, server, data, token, state, tls)
-    chat_app = ChatApp(login.client(wait_s=0), user, open_with=to)
+    client = login.client(wait_s=0)
+    # Before the screen is there: two chats with one state file would take each other's session over.
+    State(login.state_path, busy_timeout_s=0.5).close()
+    chat_app = ChatApp(client, user, open_with=to)
     chat_app.run()
     if chat_app.failure is not None:
         raise chat_app.failure
