@@ -23,6 +23,10 @@ class KeySessions:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def keys(self) -> list[int]:
+        """Those that have opened sessions here."""
+        return sorted(set(self._keys.values()))
+
     def is_revoked(self, key: int) -> bool:
         return key in self._revoked
 

@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import trio
+
 from chatd import logs
 from chatd.clock import SYSTEM, Clock
 from chatd.engine.interface import Engine
@@ -32,6 +34,8 @@ LOGINS_MAX = 2048
 # Of a call `known_devices`; the hub refuses more.
 TOKENS_PER_CALL_MAX = 256
 BUSY_RETRY_MS = 1000
+# How often a new hub is asked which keys still hold, when it does not answer.
+KEY_CHECKS_MAX, KEY_CHECK_PAUSE_S = 30, 1.0
 # Short of memory: whoever is refused comes back at a moment of its own.
 SHED_RETRY_S = (5.0, 30.0)
 
@@ -101,8 +105,9 @@ class Logins:
         self._credentials.tokens = self._use_keys(secrets)
 
     def _use_keys(self, secrets: dict[str, Any]) -> TokenVerifier:
-        self._tickets = TicketRing([(number, bytes.fromhex(key)) for number, key in secrets["tickets"]])
-        return TokenVerifier(secrets["issuers"], self._auth["token_lifetime_max_s"], self._auth["clock_skew_s"])
+        skew_s = self._auth["clock_skew_s"]
+        self._tickets = TicketRing([(number, bytes.fromhex(key)) for number, key in secrets["tickets"]], skew_s)
+        return TokenVerifier(secrets["issuers"], self._auth["token_lifetime_max_s"], skew_s)
 
     # -- upcalls -----------------------------------------------------------------------------------------------------
 
@@ -216,6 +221,12 @@ class Logins:
             frame = self._frames.resumed(session, continuity=continuous)
         self._engine.welcome(handle, frame)
 
+    def on_link(self) -> None:
+        """A new hub: the last one may have died between revoking a key and saying so."""
+        keys = self._keys.keys()
+        for first in range(0, len(keys), TOKENS_PER_CALL_MAX):
+            self._start_soon(self._check_keys, keys[first : first + TOKENS_PER_CALL_MAX])
+
     def on_closed(self, handle: int, user: int, device: int, reason: int) -> None:
         """A session has ended. Whoever flooded is refused for a while, on every shard."""
         if reason == Close.FLOOD and device:
@@ -283,6 +294,16 @@ class Logins:
             self._shed(handle, flapping_s)
         elif self._engine.register(handle, principal.user, device, principal.token_epoch, 0, principal.expires_s):
             self._expect(handle, Pending(principal.token_epoch, principal.expires_s, None, principal.key))
+
+    async def _check_keys(self, keys: list[int]) -> None:
+        for _ in range(KEY_CHECKS_MAX):
+            with contextlib.suppress(HubRefusalError):
+                known = await self._hub.call("credentials", [[int(Credential.API_KEY), key] for key in keys])
+                for key, subject in zip(keys, known, strict=True):
+                    if subject is None:
+                        self._keys.revoke(key)
+                return
+            await trio.sleep(KEY_CHECK_PAUSE_S)
 
     async def _device(self, principal: Principal, attempt: Attempt) -> int:
         answer = await self._hub.call("device", principal.user, attempt.device, attempt.label)

@@ -36,8 +36,9 @@ class Ticket(NamedTuple):
 class TicketRing:
     """Keys that make and verify tickets: the first seals, all of them open."""
 
-    def __init__(self, keys: list[tuple[int, bytes]]) -> None:
-        """keys: (id 1..255, at least 32 bytes), newest first."""
+    def __init__(self, keys: list[tuple[int, bytes]], clock_skew_s: int = 0) -> None:
+        """keys: (id 1..255, at least 32 bytes), newest first. clock_skew_s: how late a token is still good."""
+        self._clock_skew_s = clock_skew_s
         self._keyed = {number: blake2b(key=key[:64], digest_size=MAC_BYTES, person=PERSON) for number, key in keys}
         self._sealing = keys[0][0]
 
@@ -59,6 +60,9 @@ class TicketRing:
         mac.update(ticket[: LAYOUT.size])
         if not hmac.compare_digest(mac.digest(), ticket[LAYOUT.size :]):
             return ErrorCode.AUTH_FAILED
-        if fields[4] <= now_s:
+        opened = Ticket(*fields)
+        token_until_s = opened.token_expires_s + self._clock_skew_s
+        # A ticket stands for the token it was issued for, and ends with it: resuming must not prolong that.
+        if opened.expires_s <= now_s or (opened.token_expires_s and token_until_s <= now_s):
             return ErrorCode.TOKEN_EXPIRED
-        return Ticket(*fields)
+        return opened

@@ -21,7 +21,14 @@ def test_ticket_fits_the_wire() -> None:
 @given(st.builds(Ticket, ids, ids, ids, ids, seconds, seconds))
 def test_sealed_tickets_open(ticket: Ticket) -> None:
     ring = TicketRing([NEW, OLD])
-    assert ring.open(ring.seal(ticket), ticket.expires_s - 1) == ticket
+    assert ring.open(ring.seal(ticket), min(ticket.expires_s, ticket.token_expires_s) - 1) == ticket
+
+
+def test_a_ticket_ends_with_its_token_and_a_minute_of_skew() -> None:
+    ring = TicketRing([NEW], clock_skew_s=60)
+    ticket = TICKET._replace(token_expires_s=500)
+    assert ring.open(ring.seal(ticket), 559.9) == ticket
+    assert ring.open(ring.seal(ticket), 560.0) == ErrorCode.TOKEN_EXPIRED
 
 
 def test_expiry_is_judged_by_the_clock_given() -> None:
