@@ -26,6 +26,7 @@ enum {
     LINK_S_RPC = 7,       /* link_rpc + MessagePack, between the Python sides */
     LINK_S_RECEIVED = 8,  /* link_received: first record of a shard on a fresh link */
     LINK_S_READY = 9,     /* link_received: all live sessions have been re-attached by LOGIN records before it */
+    LINK_S_MARK = 10,     /* link_mark, between a LOGIN with REATTACH and READY */
 };
 
 struct link_send {
@@ -74,7 +75,7 @@ struct link_login {
     uint64_t handle;
     uint64_t user;
     uint64_t device;
-    uint64_t token_epoch;    /* of the credential: older than the user's means revoked */
+    uint64_t token_epoch;    /* of the credential, with REATTACH too: older than the user's means revoked */
     uint64_t session_epoch;  /* of the ticket, of the live session with REATTACH, or 0 */
     uint32_t features;
     uint32_t zero2;
@@ -102,6 +103,15 @@ struct link_received {
     uint8_t type;
     uint8_t zero[7];
     uint64_t pos;            /* journal position of the last COMMITTED record this shard has routed; 0 = none yet */
+};
+
+struct link_mark {
+    uint8_t type;
+    uint8_t zero[7];
+    uint64_t handle;
+    uint64_t device;
+    uint64_t cid;
+    uint64_t cseq;           /* was refused for now: later ones of this session to cid wait for it */
 };
 
 /* ---- hub -> shard ---- */
@@ -212,6 +222,7 @@ _Static_assert(sizeof(struct link_login) == 56, "link_login");
 _Static_assert(sizeof(struct link_closed) == 40, "link_closed");
 _Static_assert(sizeof(struct link_rpc) == 16, "link_rpc");
 _Static_assert(sizeof(struct link_received) == 16, "link_received");
+_Static_assert(sizeof(struct link_mark) == 40, "link_mark");
 _Static_assert(sizeof(struct link_committed) == 40, "link_committed");
 _Static_assert(sizeof(struct link_answer) == 24, "link_answer");
 _Static_assert(sizeof(struct link_frames) == 16, "link_frames");

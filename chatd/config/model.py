@@ -67,7 +67,7 @@ class Process(Section):
     drain_window_ms: Annotated[int, Field(ge=0, le=600_000)] = 2000
     """At SIGTERM clients are told to reconnect at a random moment within this window."""
     drain_timeout_ms: Annotated[int, Field(ge=500, le=900_000)] = 10_000
-    """What has not ended after this is killed. More than drain_window_ms."""
+    """What has not ended after this is killed. More than twice drain_window_ms: the last client told has a window."""
 
 
 class Accept(Section):

@@ -72,8 +72,8 @@ def _relations(settings: Settings) -> Iterator[str]:
     queue, process = settings.queue, settings.process
     if not queue.low_bytes < queue.soft_bytes < queue.hard_bytes:
         yield "queue.low_bytes < queue.soft_bytes < queue.hard_bytes must hold"
-    if process.drain_timeout_ms <= process.drain_window_ms:
-        yield "process.drain_timeout_ms must be more than process.drain_window_ms, or clients are cut off"
+    if process.drain_timeout_ms <= 2 * process.drain_window_ms:
+        yield "process.drain_timeout_ms must be more than twice process.drain_window_ms, or clients are cut off"
     for name in ("hub_ring_bytes", "peer_ring_bytes"):
         size = getattr(settings.hub, name)
         if size & (size - 1):

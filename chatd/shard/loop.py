@@ -137,6 +137,7 @@ class Shard:
                 case ("link", _, epoch, ring_in, ring_out):
                     engine.link_hub(epoch, ring_in, ring_out)
                     self.hub.on_link()
+                    self.logins.on_link()
                 case ("link_peer", index, epoch, ring_in, ring_out):
                     engine.link_peer(index, epoch, ring_in, ring_out)
                 case ("unlink", _):
@@ -172,8 +173,8 @@ class Shard:
             reload(message)
 
     async def _report_drained(self, window_ms: int) -> None:
-        """When no connection is left; the window plus the linger of the last BYE ends it in any case."""
-        with trio.move_on_after(window_ms / 1000 + 2):
+        """When no connection is left; the window behind the last GOAWAY and the linger of BYE end it in any case."""
+        with trio.move_on_after(2 * window_ms / 1000 + 2):
             while self.engine.counters().get("connections", 0):  # noqa: ASYNC110 the engine has no event
                 await trio.sleep(DRAIN_POLL_S)
         await self._say({"say": "drained"})

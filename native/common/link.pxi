@@ -2,7 +2,7 @@
 
 cdef extern from "link.h" nogil:
     const int LINK_S_SEND, LINK_S_SKIP, LINK_S_CALL, LINK_S_POSITION, LINK_S_LOGIN, LINK_S_CLOSED, LINK_S_RPC
-    const int LINK_S_RECEIVED, LINK_S_READY
+    const int LINK_S_RECEIVED, LINK_S_READY, LINK_S_MARK
     struct link_send:
         uint8_t type
         uint8_t flags
@@ -56,6 +56,12 @@ cdef extern from "link.h" nogil:
     struct link_received:
         uint8_t type
         uint64_t pos
+    struct link_mark:
+        uint8_t type
+        uint64_t handle
+        uint64_t device
+        uint64_t cid
+        uint64_t cseq
     const int LINK_H_COMMITTED, LINK_H_ANSWER, LINK_H_FRAMES, LINK_H_REGISTERED, LINK_H_KICK, LINK_H_INTEREST
     const int LINK_H_GRANT, LINK_H_RPC, LINK_H_RECEIPTS, LINK_H_LOST
     struct link_committed:

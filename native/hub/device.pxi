@@ -129,8 +129,8 @@ cdef bint hub_window_put(hub_device_t* d, const hub_sent_t* sent, hub_sent_t* re
 
 # -- OUT_OF_ORDER marks ------------------------------------------------------------------------------------------------
 
-# A cseq that got a retryable NAK holds back later ones of the same session and conversation until it is stored or
-# skipped, or the client would see its own messages in another order than it wrote them.
+# A cseq that got a retryable NAK holds back later ones of the same session and conversation until it is stored, skipped
+# or refused for good, or the client would see its own messages in another order than it wrote them.
 cdef inline bint hub_is_marked_before(const hub_device_t* d, uint64_t cid, uint64_t cseq) noexcept nogil:
     cdef uint32_t i
     for i in range(d.mark_count):

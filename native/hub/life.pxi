@@ -28,7 +28,6 @@ cdef int hub_settings_read(hub_settings_t* to, object settings) except -1:
     to.takeover_ms = settings.takeover_ms
     to.position_interval_ms = settings.position_interval_ms
     to.busy_retry_ms = settings.busy_retry_ms
-    to.read_only = settings.read_only
     to.ledger_entries = settings.ledger_entries
     return 0
 

@@ -44,6 +44,8 @@ cdef bint hub_record_fine(const uint8_t* record, size_t n) noexcept nogil:
         return n == sizeof(link_login)
     if type == LINK_S_CLOSED:
         return n == sizeof(link_closed)
+    if type == LINK_S_MARK:
+        return n == sizeof(link_mark)
     return (type == LINK_S_RECEIVED or type == LINK_S_READY) and n == sizeof(link_received)
 
 # All sessions of the shard are known: from here on it gets what is committed, beginning after what it has routed.
@@ -63,6 +65,7 @@ cdef void hub_on_ready(hub_t* h, uint32_t shard) noexcept nogil:
 cdef bint hub_take(hub_t* h, uint32_t shard, const uint8_t* record, size_t n) noexcept nogil:
     cdef link_closed closed
     cdef link_received received
+    cdef link_mark mark
     cdef uint8_t type = record[0]
     if type == LINK_S_SEND or type == LINK_S_SKIP or type == LINK_S_LOGIN or type == LINK_S_POSITION:
         hub_run(h, shard, record, n, 0)
@@ -78,6 +81,9 @@ cdef bint hub_take(hub_t* h, uint32_t shard, const uint8_t* record, size_t n) no
         h.links[shard].received_pos = received.pos
     elif type == LINK_S_READY:
         hub_on_ready(h, shard)
+    elif type == LINK_S_MARK:
+        memcpy(&mark, record, sizeof(mark))
+        hub_hold_back(h, hub_device(h, mark.device), shard, mark.handle, mark.cid, mark.cseq)
     else:
         return True
     return False

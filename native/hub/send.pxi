@@ -75,6 +75,12 @@ cdef bint hub_send_parse(hub_send_t* s) noexcept nogil:
 
 # -- refusals and repeats ----------------------------------------------------------------------------------------------
 
+# Later cseqs of this session to cid have to wait for this one.
+cdef void hub_hold_back(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t handle, uint64_t cid,
+                        uint64_t cseq) noexcept nogil:
+    if cid != 0 and hub_is_session(d, shard, handle) and not hub_mark(d, cid, cseq):
+        hub_say_kick(h, shard, handle, CLOSE_FLOOD)
+
 cdef void hub_nak(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t handle, uint64_t token, uint64_t cseq,
                   uint64_t cid, uint16_t code, uint64_t retry_after_ms) noexcept nogil:
     cdef uint8_t frame[64]
@@ -82,8 +88,11 @@ cdef void hub_nak(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t handle, ui
     cdef size_t n
     cdef bint retryable = hub_is_retryable(code)
     h.count.naks += 1
-    if retryable and cid != 0 and d != NULL and hub_is_session(d, shard, handle) and not hub_mark(d, cid, cseq):
-        hub_say_kick(h, shard, handle, CLOSE_FLOOD)
+    if retryable:
+        hub_hold_back(h, d, shard, handle, cid, cseq)
+    elif hub_is_session(d, shard, handle):
+        # It will never be stored: nothing has to wait for it any longer.
+        hub_unmark(d, cseq)
     hub_frame_begin(frame, sizeof(frame), &o)
     wr_varint(&o, cseq)
     wr_varint(&o, cid)
@@ -128,9 +137,6 @@ cdef bint hub_answers_room(hub_t* h) noexcept nogil:
 # This cseq is stored (or skipped) already. What is still staged is answered with its batch.
 cdef hub_outcome hub_repeat(hub_t* h, hub_send_t* s, const hub_sent_t* sent) noexcept nogil:
     cdef hub_answer_t a
-    # The last batch of the journal may be the one whose sync failed: it is readable here and may be gone tomorrow.
-    if h.settings.read_only:
-        return hub_refuse(h, s, ERR_UNAVAILABLE, h.settings.busy_retry_ms)
     hub_answer_of(h, s, &a)
     if s.head.type == LINK_S_SEND and (sent.seq == 0 or sent.digest != s.digest):
         return hub_refuse(h, s, ERR_CSEQ_REUSE, 0)

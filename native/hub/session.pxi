@@ -157,6 +157,10 @@ cdef void hub_reattach(hub_t* h, uint32_t shard, const link_login* login) noexce
     if d.loaded and d.user != login.user:
         hub_say_kick(h, shard, login.handle, CLOSE_REVOKED)
         return
+    if (u != NULL and u.loaded and login.token_epoch < u.token_epoch) or (d.loaded and d.flags & DEVICE_FLAG_REVOKED):
+        # The hub that took the right away may have died before it could say so.
+        hub_say_kick(h, shard, login.handle, CLOSE_REVOKED)
+        return
     if d.login.handle != 0 or (d.handle != 0 and d.session_epoch >= login.session_epoch):
         # A newer connection has the device, or waits for it; that one need not wait for this close too.
         hub_say_kick(h, shard, login.handle, CLOSE_TAKEN_OVER)
@@ -165,7 +169,7 @@ cdef void hub_reattach(hub_t* h, uint32_t shard, const link_login* login) noexce
         hub_say_kick(h, d.shard, d.handle, CLOSE_TAKEN_OVER)
         hub_session_end(h, d)
     d.user = login.user
-    d.token_epoch = u.token_epoch if u != NULL and u.loaded else TOKEN_EPOCH_UNKNOWN
+    d.token_epoch = login.token_epoch
     d.frame_bytes_max = login.frame_bytes_max
     d.features = login.features
     d.registered_pos = 0
@@ -174,7 +178,7 @@ cdef void hub_reattach(hub_t* h, uint32_t shard, const link_login* login) noexce
         return
     if login.session_epoch > h.session_epoch_last:
         h.session_epoch_last = login.session_epoch
-    # Revoked devices lose their session when this is answered.
+    # What was revoked loses its session when this is answered.
     u = hub_user(h, login.user)
     if u == NULL or not u.loaded:
         hub_need(h, NEED_USER, login.user, 0)
@@ -210,13 +214,10 @@ cdef void hub_shard_forget(hub_t* h, uint32_t shard) noexcept nogil:
             hub_login_try(h, d)
         d = following
 
-# A newer token epoch ends the sessions that older credentials opened. A re-attached session does not say how old its
-# credential is: the hub that let it in knew no newer epoch than the first one this hub learns of.
+# A newer token epoch ends the sessions that older credentials opened.
 cdef void hub_user_revoke(hub_t* h, hub_user_t* u) noexcept nogil:
     cdef hub_device_t* d = u.online
     while d != NULL:
-        if d.token_epoch == TOKEN_EPOCH_UNKNOWN:
-            d.token_epoch = u.token_epoch
-        elif d.token_epoch < u.token_epoch:
+        if d.token_epoch < u.token_epoch:
             hub_say_kick(h, d.shard, d.handle, CLOSE_REVOKED)
         d = d.next_of_user

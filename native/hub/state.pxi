@@ -22,12 +22,6 @@ cdef enum:
     CONVERSATION_FLAG_ADMINS_WRITE = 1
     CONVERSATION_FLAG_CLOSED = 2
 
-cdef extern from *:
-    """
-    #define TOKEN_EPOCH_UNKNOWN UINT64_MAX    /* of a re-attached session, until its user has been loaded */
-    """
-    const uint64_t TOKEN_EPOCH_UNKNOWN
-
 # Flags of a device, column device.flags.
 cdef enum:
     DEVICE_FLAG_REVOKED = 1
@@ -38,7 +32,7 @@ cdef struct hub_settings_t:
     uint64_t conversations_max, devices_max, users_max, parked_records_max, parked_bytes_max
     uint64_t devices_online_max, subscriptions_max, receipt_members_max
     uint64_t sends_per_s, sends_burst, amplification_max, amplification_ms
-    uint64_t takeover_ms, position_interval_ms, busy_retry_ms, ledger_entries, read_only
+    uint64_t takeover_ms, position_interval_ms, busy_retry_ms, ledger_entries
 
 # Least recently used first. Both ends NULL: empty.
 cdef struct hub_age_t:

@@ -128,6 +128,7 @@ cdef class Engine:
         self._e.hub.attach_slot = 0
         self._e.hub.attach_logged = False
         self._e.hub.attach_entry = <uint32_t>SUBSCRIPTION_NONE
+        self._e.hub.attach_marks = 0
         self._e.count[COUNT_LINKS] += 1
         engine_kick(self._e)
 
@@ -299,7 +300,7 @@ cdef class Engine:
         c.user = user
         c.device = device
         c.expires_s = expires_s
-        c.preauth.token_epoch = token_epoch
+        c.token_epoch = token_epoch
         c.preauth.ticket_epoch = session_epoch
         c.state = CONN_REGISTERING
         c.flags |= CONN_LOGIN_DUE
@@ -318,6 +319,8 @@ cdef class Engine:
         preauth_done(self._e, c)
         if c.flags & CONN_LAGGING:
             lag_check(self._e, c)
+        if self._e.drain_start_ms:
+            drain_tell(self._e, c)
         engine_kick(self._e)
         return True
 

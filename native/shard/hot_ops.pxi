@@ -84,7 +84,7 @@ cdef void send_enter(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const ui
     if inflight_put(e, c, op, flags, body, n, cseq, cid) == <uint32_t>INFLIGHT_NONE:
         refuse_send(e, c, cseq, cid, ERR_BUSY, 0)
         return
-    order_settle(e, c, cseq)
+    order_retry(c, cseq)
     if c.sends_in_flight >= e.settings.sends_in_flight_max:
         conn_throttle(e, c, 0)
 
@@ -102,7 +102,9 @@ cdef void on_answer(engine_t* e, uint64_t token, uint64_t handle, const uint8_t*
     inflight_remove(e, c, index)
     if not conn_is_live(c):
         return
-    if p[2] == OP_SEND_NAK and p[3] & FLAG_SEND_NAK_RETRYABLE and cid and not order_note(e, c, cseq, cid):
+    if p[2] != OP_SEND_NAK or not p[3] & FLAG_SEND_NAK_RETRYABLE:
+        order_settle(e, c, cseq)
+    elif cid and not order_note(e, c, cseq, cid, False):
         return
     conn_send(e, c, p, n)
     conn_unthrottle(e, c)

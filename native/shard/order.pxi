@@ -3,9 +3,10 @@
 # The contract (docs/contract.md, 5 iii): after a retryable NAK of cseq k, later SENDs of the connection to that
 # conversation get OUT_OF_ORDER until k is retried or skipped. OUT_OF_ORDER is itself such a NAK, so every refused cseq
 # is remembered and a SEND passes only if none below it is open in its conversation. The hub keeps the same gate for
-# what it refuses, and forgets it when it dies; connections outlive it, so what it refused is remembered here, too,
-# beside what never reached it (RATE_LIMITED, BUSY, UNAVAILABLE). The list exists only while something is open, and a
-# client that keeps refused_sends_max of them open is closed: its outbox starts over in order.
+# what it refuses; this one is for what never reached it (RATE_LIMITED, BUSY, UNAVAILABLE). But a hub forgets its gate
+# when it dies, and what is replayed to the next one would pass; so the shard remembers the hub's refusals too, until
+# they are answered for good, and tells a fresh hub of all of them (uplink.pxi). The list exists only while something is
+# open, and a client that keeps refused_sends_max of them open is closed: its outbox starts over in order.
 
 cdef enum:
     REFUSED_ROOM_MIN = 8
@@ -21,7 +22,7 @@ cdef inline bint order_allows(const conn_t* c, uint64_t cseq, uint64_t cid) noex
     if refused == NULL:
         return True
     for index in range(refused.count):
-        if refused.sends[index].cid == cid and refused.sends[index].cseq < cseq:
+        if refused.sends[index].ours and refused.sends[index].cid == cid and refused.sends[index].cseq < cseq:
             return False
     return True
 
@@ -33,7 +34,17 @@ cdef void order_drop(engine_t* e, conn_t* c) noexcept nogil:
         c.extra.refused = NULL
         extra_settle(e, c)
 
-# cseq was retried or skipped.
+# cseq was retried or skipped: from here on it is the hub's matter.
+cdef inline void order_retry(const conn_t* c, uint64_t cseq) noexcept nogil:
+    cdef refused_t* refused = conn_refused(c)
+    cdef uint32_t index
+    if refused == NULL:
+        return
+    for index in range(refused.count):
+        if refused.sends[index].cseq == cseq:
+            refused.sends[index].ours = False
+
+# cseq is stored, skipped or refused for good.
 cdef void order_settle(engine_t* e, conn_t* c, uint64_t cseq) noexcept nogil:
     cdef refused_t* refused = conn_refused(c)
     cdef uint32_t index
@@ -47,8 +58,8 @@ cdef void order_settle(engine_t* e, conn_t* c, uint64_t cseq) noexcept nogil:
     if refused.count == 0:
         order_drop(e, c)
 
-# Remember a refusal. False: the connection is doomed.
-cdef bint order_note(engine_t* e, conn_t* c, uint64_t cseq, uint64_t cid) noexcept nogil:
+# Remember a refusal, ours or the hub's. False: the connection is doomed.
+cdef bint order_note(engine_t* e, conn_t* c, uint64_t cseq, uint64_t cid, bint ours) noexcept nogil:
     cdef refused_t* refused = conn_refused(c)
     cdef uint32_t index
     cdef void* block
@@ -61,6 +72,7 @@ cdef bint order_note(engine_t* e, conn_t* c, uint64_t cseq, uint64_t cid) noexce
     for index in range(refused.count):
         if refused.sends[index].cseq == cseq:
             refused.sends[index].cid = cid
+            refused.sends[index].ours = ours
             return True
     if refused.count >= e.settings.refused_sends_max:
         conn_doom(e, c, CLOSE_FLOOD)
@@ -73,26 +85,12 @@ cdef bint order_note(engine_t* e, conn_t* c, uint64_t cseq, uint64_t cid) noexce
         refused.sends = <refused_send_t*>block
     refused.sends[refused.count].cid = cid
     refused.sends[refused.count].cseq = cseq
+    refused.sends[refused.count].ours = ours
     refused.count += 1
     return True
 
 # NAK a SEND or SKIP. A retryable refusal of a SEND closes the gate of its conversation.
 cdef void refuse_send(engine_t* e, conn_t* c, uint64_t cseq, uint64_t cid, int code, uint64_t retry_ms) noexcept nogil:
-    if cid and error_is_retryable(code) and not order_note(e, c, cseq, cid):
+    if cid and error_is_retryable(code) and not order_note(e, c, cseq, cid, True):
         return
     send_nak(e, c, cseq, cid, code, retry_ms if retry_ms else retry_after_default_ms(code))
-
-# The next hub gets what is in flight again, but knows nothing of what its predecessor refused before it died.
-cdef void order_refuse_overtaking(engine_t* e, conn_t* c) noexcept nogil:
-    cdef inflight_table_t* table = &e.inflight
-    cdef uint32_t index = c.inflight_first
-    cdef uint32_t following
-    cdef inflight_t* entry
-    while conn_refused(c) != NULL and index != <uint32_t>INFLIGHT_NONE:
-        entry = &table.entries[index]
-        following = entry.conn_next
-        if entry.cid and not order_allows(c, entry.cseq, entry.cid):
-            refuse_send(e, c, entry.cseq, entry.cid, ERR_OUT_OF_ORDER, 0)
-            inflight_remove(e, c, index)
-        index = following
-    conn_unthrottle(e, c)

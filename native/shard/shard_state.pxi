@@ -24,6 +24,7 @@ cdef struct uplink_t:
     uint32_t stage                  # uplink_stage
     uint32_t attach_slot            # next slot to re-attach
     uint32_t attach_entry           # next subscription of that slot's connection
+    uint32_t attach_marks           # how many of its refused SENDs are still to be told
     bint attach_logged              # its LOGIN has been written
     bint lost_told
 

@@ -52,10 +52,10 @@ cdef bint uplink_write_login(engine_t* e, conn_t* c, uint8_t flags) noexcept nog
     record.handle = conn_handle(c)
     record.user = c.user
     record.device = c.device
+    record.token_epoch = c.token_epoch
     if flags & LINK_LOGIN_REATTACH:
         record.session_epoch = c.session_epoch
     elif c.preauth != NULL:
-        record.token_epoch = c.preauth.token_epoch
         record.session_epoch = c.preauth.ticket_epoch
     record.features = c.features
     ring_commit(e.hub.ring_out, sizeof(link_login))
@@ -124,13 +124,36 @@ cdef bint uplink_pump_following(engine_t* e, conn_t* c) noexcept nogil:
         e.hub.attach_entry = entry.next
     return True
 
+# Tell a fresh hub which SENDs wait to be retried: what is replayed to it must not overtake them. False: the ring is
+# full. From the last one down, so that one which is settled meanwhile hides no other.
+cdef bint uplink_pump_marks(engine_t* e, conn_t* c) noexcept nogil:
+    cdef refused_t* refused = conn_refused(c)
+    cdef uint32_t left = min(e.hub.attach_marks, refused.count) if refused != NULL else 0
+    cdef link_mark* record
+    cdef uint8_t* at
+    while left:
+        at = ring_reserve(e.hub.ring_out, sizeof(link_mark))
+        if at == NULL:
+            break
+        memset(at, 0, sizeof(link_mark))
+        left -= 1
+        record = <link_mark*>at
+        record.type = LINK_S_MARK
+        record.handle = conn_handle(c)
+        record.device = c.device
+        record.cid = refused.sends[left].cid
+        record.cseq = refused.sends[left].cseq
+        ring_commit(e.hub.ring_out, sizeof(link_mark))
+    e.hub.attach_marks = left
+    return left == 0
+
 # Re-attach sessions from attach_slot on; False: the ring is full.
 cdef bint uplink_pump_attach(engine_t* e) noexcept nogil:
     cdef conn_t* c
     while e.hub.attach_slot < slab_slots(&e.slab):
         c = slab_at(&e.slab, e.hub.attach_slot)
         if e.hub.attach_logged:
-            if not uplink_pump_following(e, c):
+            if not uplink_pump_marks(e, c) or not uplink_pump_following(e, c):
                 return False
             e.hub.attach_logged = False
             e.hub.attach_slot += 1
@@ -140,6 +163,7 @@ cdef bint uplink_pump_attach(engine_t* e) noexcept nogil:
                 return False
             e.hub.attach_logged = True
             e.hub.attach_entry = c.subscription_first
+            e.hub.attach_marks = conn_refused(c).count if conn_refused(c) != NULL else 0
             continue
         if c.state == CONN_REGISTERING:
             # The hub that was asked is gone: ask this one.
@@ -177,7 +201,6 @@ cdef void uplink_detach(engine_t* e) noexcept nogil:
         c.flags &= ~(CONN_ATTACHED | CONN_CLOSED_DUE)
         if conn_is_live(c):
             calls_fail(e, c)
-            order_refuse_overtaking(e, c)
     inflight_rewind(&e.inflight)
 
 # The link is broken: forget it, and ask for another one.

@@ -71,6 +71,10 @@ class Steps:
         world.shards[shard].login(handle, DEVICES[device], device, token_epoch=token_epoch, features=4)
 
     @staticmethod
+    def mark(world: World, device: int, cid: int, cseq: int) -> None:
+        shard_of(world, device).mark(session(world, device), cid, cseq)
+
+    @staticmethod
     def close(world: World, device: int) -> None:
         shard_of(world, device).closed(session(world, device))
 
@@ -169,7 +173,8 @@ class Steps:
         mine = {device: live for device, live in world.live.items() if live.handle % SHARDS == shard}
         for device, live in mine.items():
             if attach:
-                fresh.login(live.handle, live.user, device, session_epoch=live.epoch, reattach=True)
+                epoch = live.epoch % 3
+                fresh.login(live.handle, live.user, device, token_epoch=epoch, session_epoch=live.epoch, reattach=True)
             else:
                 del world.live[device]
         fresh.ready()
@@ -191,6 +196,7 @@ SCRIPT = st.lists(
         ),
         st.tuples(st.just("send"), device_ids, st.integers(1, 6), st.just(1), st.just(1), small, st.just(0)),
         st.tuples(st.just("skip"), device_ids, small),
+        st.tuples(st.just("mark"), device_ids, st.sampled_from(CIDS), small),
         st.tuples(st.just("position"), st.sampled_from(USERS), st.sampled_from(CIDS), small, small),
         st.tuples(st.just("subscribe"), device_ids, st.sampled_from(CIDS), st.integers(0, 7)),
         st.tuples(st.just("unsubscribe"), device_ids, st.sampled_from(CIDS)),

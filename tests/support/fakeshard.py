@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from chatd._native import HubCore, Ring
 
-S_SEND, S_SKIP, S_CALL, S_POSITION, S_LOGIN, S_CLOSED, S_RPC, S_RECEIVED, S_READY = range(1, 10)
+S_SEND, S_SKIP, S_CALL, S_POSITION, S_LOGIN, S_CLOSED, S_RPC, S_RECEIVED, S_READY, S_MARK = range(1, 11)
 (H_COMMITTED, H_ANSWER, H_FRAMES, H_REGISTERED, H_KICK, H_INTEREST, H_GRANT, H_RPC, H_RECEIPTS, H_LOST) = range(1, 11)
 
 OP_ERROR, OP_SEND_ACK, OP_SEND_NAK, OP_DELIVER, OP_RECEIPT = 0x8A, 0x91, 0x92, 0x94, 0x11
@@ -23,6 +23,7 @@ _LOGIN = Struct("<BBHIQQQQQII")
 _CLOSED = Struct("<BxHIQQQQ")
 _RPC = Struct("<B3xIQ")
 _RECEIVED = Struct("<B7xQ")
+_MARK = Struct("<B7xQQQQ")
 _COMMITTED = Struct("<B3xIQQQII")
 _ANSWER = Struct("<B3xIQQ")
 _FRAMES = Struct("<BBHIQ")
@@ -259,6 +260,9 @@ class FakeShard:
 
     def ready(self, pos: int = 0) -> None:
         self.write(_RECEIVED.pack(S_READY, pos))
+
+    def mark(self, session: Session, cid: int, cseq: int) -> None:
+        self.write(_MARK.pack(S_MARK, session.handle, session.device, cid, cseq))
 
     def login(
         self,

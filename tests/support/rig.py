@@ -14,6 +14,7 @@ from support.ring_hub import RingHub
 
 MANUAL = EngineSettings(manual_clock=1, random_seed=1, connections_max=4096)
 LIFTED = replace(MANUAL.lifted(), queue_ephemeral_bytes=MANUAL.queue_hard_bytes)
+TOKEN_EPOCH = 7
 
 
 class Rig:
@@ -53,7 +54,7 @@ class Rig:
     def _serve(self, upcall: tuple[Any, ...]) -> None:
         kind, handle = upcall[0], upcall[1] if len(upcall) > 1 else 0
         if kind == "auth":
-            self.engine.register(handle, upcall[3], upcall[3], 0, 0, 0)
+            self.engine.register(handle, upcall[3], upcall[3], TOKEN_EPOCH, 0, 0)
         elif kind == "registered":
             self.engine.welcome(handle, frames.welcome(upcall[4], upcall[5], upcall[6]))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from chatd.engine.native import Ring
 from support import frames
 
-S_SEND, S_SKIP, S_CALL, S_POSITION, S_LOGIN, S_CLOSED, S_RPC, S_RECEIVED, S_READY = range(1, 10)
+S_SEND, S_SKIP, S_CALL, S_POSITION, S_LOGIN, S_CLOSED, S_RPC, S_RECEIVED, S_READY, S_MARK = range(1, 11)
 (
     H_COMMITTED,
     H_ANSWER,
@@ -34,6 +34,7 @@ LOGIN_LAYOUT = struct.Struct("<BBHIQQQQQII")
 CLOSED_LAYOUT = struct.Struct("<BBHIQQQQ")
 RPC_LAYOUT = struct.Struct("<B3xIQ")
 POS_LAYOUT = struct.Struct("<B7xQ")
+MARK_LAYOUT = struct.Struct("<B7xQQQQ")
 COMMITTED_LAYOUT = struct.Struct("<B3xIQQQII")
 ANSWER_LAYOUT = struct.Struct("<B3xIQQ")
 FRAMES_LAYOUT = struct.Struct("<BBHIQ")
@@ -99,9 +100,11 @@ class RingHub:
         self.calls: list[Call] = []
         self.positions: list[tuple[int, int, int, int]] = []
         self.closed: list[tuple[int, int]] = []
-        self.logins: list[tuple[int, int, int, int, int]] = []
+        self.logins: list[tuple[int, int, int, int, int, int]] = []
         self.rpcs: list[tuple[int, bytes]] = []
         self.starts: list[tuple[int, int]] = []
+        self.marks: list[tuple[int, int, int, int]] = []
+        """handle, device, cid, cseq"""
 
     def successor(self) -> "RingHub":
         """A new hub after this one died: same log, fresh rings, no sessions."""
@@ -146,13 +149,15 @@ class RingHub:
         elif kind == S_RPC:
             _, _, call = RPC_LAYOUT.unpack_from(record)
             self.rpcs.append((call, record[RPC_LAYOUT.size :]))
+        elif kind == S_MARK:
+            self.marks.append(MARK_LAYOUT.unpack(record)[1:])
         else:
             assert kind in (S_RECEIVED, S_READY), kind
             self.starts.append(POS_LAYOUT.unpack(record))
 
     def _on_login(self, record: bytes) -> None:
-        _, flags, _, _, handle, user, device, _, session_epoch, _, _ = LOGIN_LAYOUT.unpack(record)
-        self.logins.append((flags, handle, user, device, session_epoch))
+        _, flags, _, _, handle, user, device, token_epoch, session_epoch, _, _ = LOGIN_LAYOUT.unpack(record)
+        self.logins.append((flags, handle, user, device, session_epoch, token_epoch))
         self.sessions[handle] = (user, device)
         if self.automatic and not flags & REATTACH:
             self.registered(handle, user, device)

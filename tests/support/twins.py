@@ -151,9 +151,11 @@ class Side:
         told["logins"] = sorted((flags, self.name(handle), *ids) for flags, handle, *ids in self.hub.logins)
         told["closed"] = sorted((self.name(handle), reason) for handle, reason in self.hub.closed)
         told["positions"] = sorted(self.hub.positions)
+        told["marks"] = sorted((self.name(handle), *ids) for handle, *ids in self.hub.marks)
         told["starts"] = self.hub.starts[:]
         told["rpcs"] = self.hub.rpcs[:]
-        for listed in (self.hub.sends, self.hub.calls, self.hub.logins, self.hub.closed, self.hub.positions):
+        hub = self.hub
+        for listed in (hub.sends, hub.calls, hub.logins, hub.closed, hub.positions, hub.marks):
             listed.clear()
         self.hub.starts.clear()
         self.hub.rpcs.clear()

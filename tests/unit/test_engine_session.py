@@ -4,7 +4,7 @@ import random
 
 import pytest
 from support import frames
-from support.rig import Client, Rig
+from support.rig import TOKEN_EPOCH, Client, Rig
 
 from chatd.wire.schema import LITE_FRAME_BYTES_MIN
 
@@ -446,3 +446,29 @@ def test_what_is_pushed_between_registration_and_welcome_is_told_by_lag(lost: bo
         got = client.take()
         assert [frame.op for frame in got] == [frames.WELCOME, frames.LAG, frames.DELIVER]
         assert got[1].ints(3) == ([0, 0, 0] if lost else [5, 3, 4])
+
+
+@pytest.mark.parametrize(("features", "told"), [(0, frames.GOAWAY), (1, frames.BYE)])
+def test_who_logs_in_while_the_shard_drains_is_told_at_once(features: int, told: int) -> None:
+    with Rig() as rig:
+        rig.engine.drain(1000)
+        rig.advance(1500)
+        client = Client(rig)
+        client.feed(frames.hello(features=features), frames.auth(device=4))
+        welcome, last = client.take()
+        assert (welcome.op, last.op) == (frames.WELCOME, told)
+        if told == frames.GOAWAY:
+            assert frames.read_varint(last.body, 2)[0] == 500, "not longer than until the last BYE"
+            assert last.body[-1] == 0, "no ticket: that of WELCOME stays good"
+
+
+def test_a_fresh_hub_is_told_how_old_a_credential_is() -> None:
+    with Rig() as rig:
+        client = Client(rig)
+        client.feed(frames.hello(), frames.auth(device=4))
+        (first,) = rig.hub.logins
+        rig.engine.unlink_hub()
+        rig.link(rig.hub.successor())
+        rig.settle()
+        assert [login[1:4] + login[5:] for login in rig.hub.logins] == [first[1:4] + first[5:]]
+        assert first[5] == TOKEN_EPOCH

@@ -190,6 +190,16 @@ def test_skip_lets_later_sends_pass_and_keeps_the_cseq_unused(hub: FakeHub, shar
     assert [(ack.cseq, ack.seq, ack.flags) for ack in acks] == [(2, 0, 4), (3, 0, 4), (5, 2, 0)]
 
 
+def test_a_final_refusal_of_a_retry_lets_later_sends_pass(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
+    shard.send(alice, 1, 7)
+    hub.poll()
+    hub.core.reject(STORE_FULL, 1000)
+    shard.send(alice, 1, 7, kind=1 << 40)
+    shard.send(alice, 2, 7)
+    hub.run()
+    assert [type(answer) for answer in answers(shard.read())] == [Nak, Nak, Ack]
+
+
 @pytest.mark.parametrize("bound", [{"tail_records_max": 2}, {"tail_bytes_max": 2 * EVENT_BYTES}])
 def test_a_full_tail_says_busy(bound: dict[str, int]) -> None:
     small = FakeHub(HubCore, HubCoreSettings(**bound))

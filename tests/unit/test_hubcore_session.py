@@ -205,18 +205,45 @@ def test_reattached_sessions_stand_without_an_answer(hub: FakeHub) -> None:
     assert answers(records) == [Ack(1, 7, 1, hub.now_ms, 0)]
 
 
-def test_a_reattached_session_outlives_old_revocations_but_not_new_ones(hub: FakeHub) -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_what_a_dead_hub_revoked_ends_when_it_reattaches(hub: FakeHub, known: bool) -> None:
+    """known: the new hub had to load user and device before the shard says who is connected."""
     hub.users[1] = (5, 0)
+    hub.devices[21] = (2, 0, 1)
     shard = FakeShard(hub.core, received=None)
+    if known:
+        hub.core.put_user(1, 5, 0)
+        hub.core.put_device(21, 2, 0, 1)
     shard.received(0)
-    shard.login(101, 1, 11, session_epoch=900, reattach=True)
+    shard.login(101, 1, 11, token_epoch=4, session_epoch=900, reattach=True)
+    shard.login(102, 1, 12, token_epoch=5, session_epoch=901, reattach=True)
+    shard.login(103, 2, 21, session_epoch=902, reattach=True)
     shard.ready()
     hub.run()
-    assert shard.read() == []
+    assert sorted(shard.read()) == [Kick(CLOSE_REVOKED, 0, 101), Kick(CLOSE_REVOKED, 0, 103)]
+    shard.closed(Session(101, 1, 11, 900))
+    hub.run()
     hub.core.put_user(1, 5, 0)
     assert shard.read() == []
     hub.core.put_user(1, 6, 0)
-    assert shard.read() == [Kick(CLOSE_REVOKED, 0, 101)]
+    assert shard.read() == [Kick(CLOSE_REVOKED, 0, 102)]
+
+
+def test_a_fresh_hub_holds_back_what_the_dead_one_did(hub: FakeHub) -> None:
+    shard = FakeShard(hub.core, received=None)
+    shard.received(0)
+    shard.login(101, 1, 11, session_epoch=900, reattach=True)
+    alice = Session(101, 1, 11, 900)
+    shard.mark(alice, 7, 4)
+    shard.ready()
+    shard.send(alice, 5, 7)
+    shard.send(alice, 4, 7)
+    shard.send(alice, 5, 7)
+    hub.run()
+    assert [answer[0] for answer in answers(shard.read())] == [5, 4, 5]
+    assert [tuple(hub.core.counters()[name] for name in ("naks", "sends_staged"))] == [(1, 2)]
+    log = hub.core.tail_events(7, 1, 9, 9, 1 << 16, 1 << 16, 1, False)[0]
+    assert log.count(b"hello") == 2
 
 
 def test_a_device_that_cannot_queue_more_is_busy(shard: FakeShard) -> None:

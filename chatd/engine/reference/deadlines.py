@@ -148,10 +148,16 @@ def tell_to_leave(state: State, conn: Connection) -> None:
     conn.goaway_told = True
     if conn.features & Feature.LITE:
         # The lite profile does not know GOAWAY.
-        conn.close_retry_ms = state.random_below(state.drain_window_ms + 1)
+        conn.close_retry_ms = state.random_below(drain_left_ms(state) + 1)
         doom(state, conn, Close.GOING_AWAY)
     else:
-        output.send_goaway(state, conn, state.drain_window_ms)
+        output.send_goaway(state, conn, drain_left_ms(state))
+
+
+def drain_left_ms(state: State) -> int:
+    """How long a connection may still wait before it goes: a window, or until the last BYE."""
+    left_ms = 2 * state.drain_window_ms - (state.now_ms - state.drain_start_ms)
+    return min(state.drain_window_ms, max(0, left_ms))
 
 
 def close_all(state: State, reason: int) -> None:

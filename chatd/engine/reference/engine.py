@@ -201,6 +201,8 @@ class ReferenceEngine:
         conn.received_ms = self._state.now_ms
         self._state.count["logins"] += 1
         output.lag_check(self._state, conn)
+        if self._state.drain_start_ms:
+            deadlines.tell_to_leave(self._state, conn)
         return True
 
     def refuse(self, handle: int, frame: bytes, close_reason: int = 0) -> bool:

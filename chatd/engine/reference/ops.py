@@ -150,14 +150,14 @@ def enter(state: State, conn: Connection, frame: Frame, body: bytes, cid: int) -
     if not sends.enter(state, conn, frame.op, frame.flags, body, frame["cseq"], cid):
         refuse(state, conn, frame["cseq"], cid, ErrorCode.BUSY)
         return
-    sends.order_settle(conn, frame["cseq"])
+    sends.order_retry(conn, frame["cseq"])
     if conn.sends_in_flight >= state.settings.sends_in_flight_max:
         rates.throttle(state, conn, 0)
 
 
 def refuse(state: State, conn: Connection, cseq: int, cid: int, code: int, retry_ms: int = 0) -> None:
     """NAK a SEND or SKIP. A retryable refusal of a SEND closes the gate of its conversation."""
-    if cid and code in RETRYABLE and not sends.order_note(state, conn, cseq, cid):
+    if cid and code in RETRYABLE and not sends.order_note(state, conn, cseq, cid, ours=True):
         # A client that keeps so many refusals open: its outbox starts over in order.
         doom(state, conn, Close.FLOOD)
         return

@@ -31,6 +31,7 @@ class FromShard(IntEnum):
     RPC = 7
     RECEIVED = 8
     READY = 9
+    MARK = 10
 
 
 class FromHub(IntEnum):
@@ -57,6 +58,7 @@ LOGIN = Struct("<BBHIQQQQQII")  # type flags - frame_max handle user device toke
 CLOSED = Struct("<BBHIQQQQ")  # type - reason - handle user device session_epoch
 RPC = Struct("<B3xIQ")  # type body_bytes call
 RECEIVED = Struct("<B7xQ")  # type pos
+MARK = Struct("<B7xQQQQ")  # type handle device cid cseq
 COMMITTED = Struct("<B3xIQQQII")  # type frame_bytes pos cid seq recipient_count -
 ANSWER = Struct("<B3xIQQ")  # type frame_bytes handle token
 FRAMES = Struct("<BBHIQ")  # type flags - frames_bytes handle

@@ -2,12 +2,13 @@
 
 What was handed to a hub that died is kept with its bytes and handed to the next one, in the original order: the hub's
 idempotency makes that harmless. What no hub has had may still be refused. After a retryable refusal of a cseq, later
-SENDs of the connection to that conversation are OUT_OF_ORDER until it has been retried or skipped.
+SENDs of the connection to that conversation are OUT_OF_ORDER until it has been retried or skipped. The refusals of a
+hub are kept, too, until they are answered for good: the next hub has to know them.
 """
 
 from chatd.engine.reference import records
 from chatd.engine.reference.records import FromShard, Ring
-from chatd.engine.reference.state import Connection, Send, State
+from chatd.engine.reference.state import Connection, Refused, Send, State
 from chatd.wire.schema import Op
 
 POSITIONS_RETRY_MS = 10
@@ -75,19 +76,38 @@ def waiting(state: State) -> list[Send]:
 
 def order_allows(conn: Connection, cseq: int, cid: int) -> bool:
     """May cseq go to cid now, as far as this connection's refusals are concerned?"""
-    return not any(open_cid == cid and open_cseq < cseq for open_cseq, open_cid in conn.refused.items())
+    return not any(refused.ours and refused.cid == cid and refused.cseq < cseq for refused in conn.refused)
 
 
-def order_note(state: State, conn: Connection, cseq: int, cid: int) -> bool:
-    """Remember a refusal. False: this client has more open ones than it may."""
-    if cseq not in conn.refused and len(conn.refused) >= state.settings.refused_sends_max:
+def order_note(state: State, conn: Connection, cseq: int, cid: int, *, ours: bool) -> bool:
+    """Remember a refusal, ours or the hub's. False: this client has more open ones than it may."""
+    known = order_find(conn, cseq)
+    if known is not None:
+        known.cid, known.ours = cid, ours
+        return True
+    if len(conn.refused) >= state.settings.refused_sends_max:
         return False
-    conn.refused[cseq] = cid
+    conn.refused.append(Refused(cseq, cid, ours))
     return True
 
 
+def order_find(conn: Connection, cseq: int) -> Refused | None:
+    return next((refused for refused in conn.refused if refused.cseq == cseq), None)
+
+
+def order_retry(conn: Connection, cseq: int) -> None:
+    """It goes to the hub: from here on it is the hub's matter."""
+    known = order_find(conn, cseq)
+    if known is not None:
+        known.ours = False
+
+
 def order_settle(conn: Connection, cseq: int) -> None:
-    conn.refused.pop(cseq, None)
+    """It is stored, skipped or refused for good. The last one takes its place."""
+    known = order_find(conn, cseq)
+    if known is not None:
+        conn.refused[conn.refused.index(known)] = conn.refused[-1]
+        conn.refused.pop()
 
 
 # -- positions --

@@ -140,6 +140,15 @@ class Bucket:
         return 0
 
 
+@dataclass(slots=True)
+class Refused:
+    """A SEND with a retryable NAK. ours: later ones to cid wait here; otherwise at the hub."""
+
+    cseq: int
+    cid: int
+    ours: bool
+
+
 @dataclass(slots=True, eq=False)
 class Connection:
     handle: int
@@ -177,7 +186,7 @@ class Connection:
     acked_ms: int = 0
     typing_due_ms: dict[int, int] = field(default_factory=dict)
     """cid -> when the next typing frame may come; only of what is followed."""
-    refused: dict[int, int] = field(default_factory=dict)  # cseq -> cid, retryable NAKs of this shard
+    refused: list[Refused] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     sends_in_flight: int = 0
     topics: dict[int, int] = field(default_factory=dict)  # cid -> granted topics
@@ -253,6 +262,7 @@ class HubLink:
     stage: LinkStage = LinkStage.NONE
     attach: list[Connection] = field(default_factory=list)
     following: list[int] | None = None  # cids the first of them still has to name; None: its LOGIN is due
+    marks: int = 0  # how many of its refused SENDs it still has to tell
 
 
 class State:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from chatd.engine.reference import output, queues, records, sends, topics
-from chatd.engine.reference.ops import refuse, write_call
+from chatd.engine.reference.ops import write_call
 from chatd.engine.reference.output import retry_after_default_ms, send_error
 from chatd.engine.reference.records import BadRecordError, FromHub, FromShard, Ring
 from chatd.engine.reference.session import unthrottle
@@ -52,19 +52,7 @@ def unlink(state: State) -> None:
             retry_ms = retry_after_default_ms(ErrorCode.UNAVAILABLE)
             send_error(state, conn, ErrorCode.UNAVAILABLE, call.op, call.ref, retry_ms)
         conn.calls.clear()
-        refuse_overtaking(state, conn)
     sends.rewind(state)
-
-
-def refuse_overtaking(state: State, conn: Connection) -> None:
-    """The next hub gets what is in flight again, but knows nothing of what its predecessor refused before it died."""
-    if not conn.refused:
-        return
-    for send in [send for send in state.sends.values() if send.conn is conn and send.cid]:
-        if not sends.order_allows(conn, send.cseq, send.cid):
-            refuse(state, conn, send.cseq, send.cid, ErrorCode.OUT_OF_ORDER)
-            sends.remove(state, send)
-    unthrottle(state, conn)
 
 
 # -- to the hub --
@@ -97,19 +85,33 @@ def attach_sessions(state: State) -> bool:
     while attach:
         conn = attach[0]
         if state.hub.following is not None:
-            if not attach_following(state, conn):
+            if not attach_marks(state, conn) or not attach_following(state, conn):
                 return False
             state.hub.following = None
         elif conn.stage in {Stage.REGISTERED, Stage.LIVE} and not conn.doomed and conn.session_epoch:
             if not write_login(state, conn, records.LOGIN_REATTACH):
                 return False
             state.hub.following = list(conn.topics)
+            state.hub.marks = len(conn.refused)
             continue
         elif conn.stage == Stage.REGISTERING:
             # The hub that was asked is gone: ask this one.
             conn.login_due = True
             state.owing[conn.handle] = conn
         del attach[0]
+    return True
+
+
+def attach_marks(state: State, conn: Connection) -> bool:
+    """Tell a fresh hub which SENDs wait to be retried, the last one first; False: the ring is full, go on later."""
+    assert state.hub.ring_out
+    state.hub.marks = min(state.hub.marks, len(conn.refused))
+    while state.hub.marks:
+        refused = conn.refused[state.hub.marks - 1]
+        ids = (conn.handle, conn.device, refused.cid, refused.cseq)
+        if not state.hub.ring_out.put(records.MARK.pack(FromShard.MARK, *ids)):
+            return False
+        state.hub.marks -= 1
     return True
 
 
@@ -128,8 +130,8 @@ def attach_following(state: State, conn: Connection) -> bool:
 
 def write_login(state: State, conn: Connection, flags: int) -> bool:
     assert state.hub.ring_out
-    epochs = (0, conn.session_epoch) if flags & records.LOGIN_REATTACH else (conn.token_epoch, conn.ticket_epoch)
-    ids = (conn.handle, conn.user, conn.device, *epochs, conn.features, 0)
+    session_epoch = conn.session_epoch if flags & records.LOGIN_REATTACH else conn.ticket_epoch
+    ids = (conn.handle, conn.user, conn.device, conn.token_epoch, session_epoch, conn.features, 0)
     written = state.hub.ring_out.put(records.LOGIN.pack(FromShard.LOGIN, flags, 0, conn.frame_bytes_max, *ids))
     conn.attached |= written
     return written
@@ -249,8 +251,9 @@ def on_answer(state: State, record: bytes) -> None:
     conn = send.conn
     if not conn.is_live:
         return
-    retryable = frame[2] == Op.SEND_NAK and frame[3] & FLAG_SEND_NAK_RETRYABLE
-    if retryable and send.cid and not sends.order_note(state, conn, send.cseq, send.cid):
+    if frame[2] != Op.SEND_NAK or not frame[3] & FLAG_SEND_NAK_RETRYABLE:
+        sends.order_settle(conn, send.cseq)
+    elif send.cid and not sends.order_note(state, conn, send.cseq, send.cid, ours=False):
         queues.doom(state, conn, Close.FLOOD)
         return
     queues.push(state, conn, Frame(frame))

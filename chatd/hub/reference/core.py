@@ -85,6 +85,9 @@ class ReferenceHubCore:
             link.received_pos = links.RECEIVED.unpack(record)[1]
         elif kind == links.S_READY:
             self._ready(link)
+        elif kind == links.S_MARK:
+            _, handle, device, cid, cseq = links.MARK.unpack(record)
+            sends.hold_back(hub.devices.get(device), link, handle, cid, cseq)
         else:
             call = links.RPC.unpack_from(record)[2]
             hub.upcalls.append(("rpc", link.shard, call, record[links.RPC.size :]))
@@ -167,9 +170,7 @@ class ReferenceHubCore:
         known.token_epoch = max(known.token_epoch, token_epoch) if known.loaded else token_epoch
         known.loaded = True
         for device in known.online:
-            if device.token_epoch is None:
-                device.token_epoch = known.token_epoch
-            elif device.token_epoch < known.token_epoch:
+            if device.token_epoch < known.token_epoch:
                 self._hub.links[device.shard].say_kick(device.handle, Close.REVOKED)
         sends.resume(self._hub, ("user", user))
         publishing.flush_links(self._hub)

@@ -17,7 +17,7 @@ from chatd.wire.schema import (
 from chatd.wire.time40 import from_unix_ms
 from chatd.wire.varint import encode as varint
 
-S_SEND, S_SKIP, S_CALL, S_POSITION, S_LOGIN, S_CLOSED, S_RPC, S_RECEIVED, S_READY = range(1, 10)
+S_SEND, S_SKIP, S_CALL, S_POSITION, S_LOGIN, S_CLOSED, S_RPC, S_RECEIVED, S_READY, S_MARK = range(1, 11)
 H_COMMITTED, H_ANSWER, H_FRAMES, H_REGISTERED, H_KICK, H_INTEREST, H_GRANT, H_RPC, H_RECEIPTS, H_LOST = range(1, 11)
 
 SEND = Struct("<BBHIQQQQQ")
@@ -27,6 +27,7 @@ LOGIN = Struct("<BBHIQQQQQII")
 CLOSED = Struct("<BxHIQQQQ")
 RPC = Struct("<B3xIQ")
 RECEIVED = Struct("<B7xQ")
+MARK = Struct("<B7xQQQQ")
 LAYOUTS = {
     S_SEND: SEND,
     S_SKIP: SEND,
@@ -37,6 +38,7 @@ LAYOUTS = {
     S_RPC: RPC,
     S_RECEIVED: RECEIVED,
     S_READY: RECEIVED,
+    S_MARK: MARK,
 }
 ANNOUNCES_BODY = {S_SEND: 3, S_SKIP: 3, S_CALL: 4, S_RPC: 1}
 """Record type -> which field says how many bytes follow."""

@@ -163,6 +163,12 @@ def refuse(hub: State, send: Sending, code: int, retry_after_ms: int = 0) -> Nee
     return None
 
 
+def hold_back(device: Device | None, link: links.Link, handle: int, cid: int, cseq: int) -> None:
+    """Later cseqs of this session to cid have to wait for this one."""
+    if cid and device is not None and device.is_session(link.shard, handle) and not device.mark(cid, cseq):
+        link.say_kick(handle, Close.FLOOD)
+
+
 def nak(
     hub: State,
     device: Device | None,
@@ -174,10 +180,11 @@ def nak(
     code: int,
     retry_after_ms: int,
 ) -> None:
-    """A retryable refusal holds back later cseqs of the same session and conversation."""
-    holds_back = code in RETRYABLE and cid != 0 and device is not None and device.is_session(link.shard, handle)
-    if holds_back and device is not None and not device.mark(cid, cseq):
-        link.say_kick(handle, Close.FLOOD)
+    """A retryable refusal holds back later cseqs of the same session and conversation, a final one does not."""
+    if code in RETRYABLE:
+        hold_back(device, link, handle, cid, cseq)
+    elif device is not None and device.is_session(link.shard, handle):
+        device.marks.pop(cseq, None)
     link.say_answer(handle, token, links.frame_nak(cseq, cid, code, retry_after_ms))
 
 

@@ -101,6 +101,11 @@ def reattach(hub: State, link: links.Link, login: Login, user_id: int, device_id
     if device.loaded and device.user != user_id:
         link.say_kick(login.handle, Close.REVOKED)
         return
+    user = hub.users.get(user_id)
+    is_old = user is not None and user.loaded and login.token_epoch < user.token_epoch
+    if is_old or (device.loaded and device.flags & REVOKED):
+        link.say_kick(login.handle, Close.REVOKED)
+        return
     if device.login is not None or (device.handle and device.session_epoch >= session_epoch):
         link.say_kick(login.handle, Close.TAKEN_OVER)
         return
@@ -109,7 +114,6 @@ def reattach(hub: State, link: links.Link, login: Login, user_id: int, device_id
         end_session(hub, device)
     device.user, device.registered_pos = user_id, 0
     begin_session(hub, device, login, session_epoch)
-    device.token_epoch = hub.user(user_id).token_epoch if hub.user(user_id).loaded else None
     hub.session_epoch_last = max(hub.session_epoch_last, session_epoch)
     if not hub.user(user_id).loaded:
         hub.ask(("user", user_id))

@@ -175,8 +175,7 @@ class Device:
     handle: int = 0
     session_epoch: int = 0
     previous_epoch: int = 0
-    token_epoch: int | None = 0
-    """None: re-attached, not known until the user has been loaded."""
+    token_epoch: int = 0
     registered_pos: int = 0
     features: int = 0
     marks: dict[int, int] = field(default_factory=dict)

@@ -234,18 +234,17 @@ class HubHost(Host):
         settings = StoreSettings(**world.shape.store_limits, read_only=read_only, vfs=world.disk.vfs.name)
         self.store = SqliteStore.open(world.disk.path, settings)
         try:
-            self.core = world.side.core(self._core_settings(read_only))
+            self.core = world.side.core(self._core_settings())
             self.hub = self._make_hub(read_only)
             await self._start(self.hub.run)
         except* StorageError as errors:
             self._let_go()
             raise errors.exceptions[0] from None
 
-    def _core_settings(self, read_only: bool) -> HubCoreSettings:
+    def _core_settings(self) -> HubCoreSettings:
         return HubCoreSettings(
             log_epoch=self.store.log_epoch,
             session_epoch_base=self.store.boot_count << 32,
-            read_only=read_only,
             **self.world.shape.core_limits,
         )
 
