@@ -136,7 +136,9 @@ cdef void on_hello(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept n
     if window_bytes == 0:
         window_bytes = e.settings.window_bytes_default
     c.window_frames = <uint32_t>min(window_frames, e.settings.window_frames_max)
-    c.window_bytes = <uint32_t>min(window_bytes, e.settings.window_bytes_max)
+    # The largest frame always fits an empty window: a PULL that starts at it must get on.
+    window_bytes = max(min(window_bytes, e.settings.window_bytes_max), <uint64_t>(frame_bytes_max + FRAME_HEADER_BYTES))
+    c.window_bytes = <uint32_t>window_bytes
     # Spread, so that a million clients that came at once do not send their heartbeats at once.
     spread = e.settings.heartbeat_ms * e.settings.heartbeat_jitter_percent // 100
     c.heartbeat_ms = <uint32_t>e.settings.heartbeat_ms

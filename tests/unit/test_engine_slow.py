@@ -55,9 +55,16 @@ def test_exhausted_window_lags_until_half_of_it_is_acknowledged() -> None:
 
 def test_window_counts_bytes_too() -> None:
     with Rig() as rig:
-        client = rig.client(1, window_bytes=2500)
+        client = rig.client(1, window_bytes=2500, frame_bytes_max=2048)
         push(rig, 5, range(1, 5), client)
         assert seqs(client.take()) == [1, 2]
+
+
+def test_a_window_has_room_for_the_largest_frame() -> None:
+    """Or a PULL that starts at a large event would never get on."""
+    with Rig() as rig:
+        assert rig.engine.terms(rig.client(1, window_bytes=1).handle)[3] == 65535 + 4
+        assert rig.engine.terms(rig.client(2, window_bytes=1, frame_bytes_max=512).handle)[3] == 512 + 4
 
 
 def test_seventeenth_conversation_means_sync() -> None:

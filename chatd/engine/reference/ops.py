@@ -10,6 +10,7 @@ from chatd.engine.reference.state import Call, Connection, LinkStage, Stage, Sta
 from chatd.wire import Frame
 from chatd.wire.schema import (
     FLAG_PING_REPLY_WANTED,
+    HEADER_BYTES,
     KINDS,
     LITE_FRAME_BYTES_MIN,
     MAJOR,
@@ -48,7 +49,9 @@ def on_hello(state: State, conn: Connection, frame: Frame, _body: bytes) -> None
     conn.features = frame["features"] & settings.features
     conn.frame_bytes_max = frame["frame_bytes_max"]
     conn.window_frames = min(frame["window_frames"] or settings.window_frames_default, settings.window_frames_max)
-    conn.window_bytes = min(frame["window_bytes"] or settings.window_bytes_default, settings.window_bytes_max)
+    # The largest frame always fits an empty window: a PULL that starts at it must get on.
+    window_bytes = min(frame["window_bytes"] or settings.window_bytes_default, settings.window_bytes_max)
+    conn.window_bytes = max(window_bytes, conn.frame_bytes_max + HEADER_BYTES)
     # Spread, so that a million clients that came at once do not send their heartbeats at once.
     spread = settings.heartbeat_ms * settings.heartbeat_jitter_percent // 100
     conn.heartbeat_ms = settings.heartbeat_ms
