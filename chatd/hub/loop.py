@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import trio
 
-from chatd.clock import SYSTEM, Clock
+from chatd.clock import SYSTEM, Clock, StepWatch
 from chatd.hub.calls import Calls, RequestHandler
 from chatd.hub.commit import Committer, abort_process
 from chatd.hub.core import Core
@@ -62,6 +62,7 @@ class Hub:
         """
         self.core = core
         self.clock = clock
+        self._steps = StepWatch()
         self._report_lost = on_link_lost
         self.store = store
         self.settings = settings
@@ -190,7 +191,14 @@ class Hub:
 
     def _poll(self) -> bool:
         """Take what the shards sent and what was read. True when something of it is for Python."""
-        upcalls = self.core.poll(self.clock.wall_ms(), self.clock.monotonic_ms())
+        wall_ms, monotonic_ms = self.clock.wall_ms(), self.clock.monotonic_ms()
+        if step_ms := self._steps.step_ms(wall_ms, monotonic_ms):
+            log.warning(
+                "the clock was set by %+d s: order and deadlines go on, times of events do not fall, tokens are judged"
+                " by the new time; look at the time service if nobody meant it",
+                round(step_ms / 1000),
+            )
+        upcalls = self.core.poll(wall_ms, monotonic_ms)
         for name, *fields in upcalls:
             self._handlers[name](*fields)
         return self.loader.apply() or bool(upcalls)

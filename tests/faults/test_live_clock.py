@@ -45,6 +45,8 @@ async def test_clock_steps_disturb_nobody_and_time_never_falls(tmp_path: Path, c
             assert times[-1] - times[2] >= 1000 * (HOUR_S - 60), "the step forwards was seen"
             pushed = [frame["seq"] for frame in await bob.delivered(cid, frames[-1]["seq"])]
             assert pushed == sorted(pushed)
+        told = [line for line in server.log.read_text().splitlines() if "the clock was set by" in line]
+        assert len(told) == len(steps) - 1, "each step is logged once"
 
 
 async def test_expiry_of_tokens_follows_the_new_clock(tmp_path: Path, clock: Path) -> None:
