@@ -1,14 +1,14 @@
 """Sentences of the delivery contract that the hub alone has to keep: native core, SQLite store, real rings."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from support.fakeshard import Ack, Nak, Session
-from support.hub_rig import Rig, either_core, running
+from support.fakeshard import Ack, Frames, Nak, Session
+from support.hub_rig import NativeDoor, Rig, either_core, running
 from support.hub_sessions import Shard
 
 from chatd.errors import StoreFullError
@@ -199,3 +199,41 @@ async def test_revoked_user_and_device_cannot_register(tmp_path: Path) -> None:
         await at.rig.fold()
         _, registered = await at.shard.login(at.bob.user, at.bob.device)
         assert registered.error == ErrorCode.REVOKED
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    with trio.fail_after(5):
+        while not holds():  # noqa: ASYNC110 - nothing announces it
+            await trio.sleep(0.001)
+
+
+async def test_what_a_dead_shard_asked_never_reaches_its_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handles begin anew in the new process: the same one is somebody else's connection there."""
+    async with running(tmp_path) as rig:
+        ann, bob = await rig.user("ann"), await rig.user("bob")
+        slow = trio.Event()
+        answer_now = rig.hub.calls._answer
+
+        async def answer_slowly(call: Any) -> bytes:
+            await slow.wait()
+            return await answer_now(call)
+
+        device = await rig._device(bob)
+        monkeypatch.setattr(rig.hub.calls, "_answer", answer_slowly)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rig.sync, ann)
+            await until(lambda: rig.hub.calls.in_progress == 1)
+            nursery.cancel_scope.cancel()
+        (handle,) = rig.door._sessions.values()
+        rig.core.unlink(0)
+        rig.hub._link_epochs[0] = 2
+        rig.door = NativeDoor(rig.core)
+        rig.door._number = handle - 1
+        rig.hub.wake()
+        assert await rig.door._session(bob, device) == handle
+        slow.set()
+        await until(lambda: rig.hub.calls.in_progress == 0)
+        rig.door.inbox += rig.door.shard.read()
+        assert not [record for record in rig.door.inbox if isinstance(record, Frames)]
