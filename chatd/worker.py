@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from typing import Any
 
 import setproctitle
@@ -40,10 +41,12 @@ def main() -> None:
     control.set_inheritable(False)
     os.set_inheritable(pulse_descriptor, False)
     pulse = Pulse(pulse_descriptor)
+    ready = threading.Event()
     try:
-        trio.run(_run, role, index, control, pulse)
+        trio.run(_run, role, index, control, pulse, ready)
     except* (ConfigError, StoreCorruptError, StoreLockedError) as refusals:
-        _end(EXIT_REFUSES, refusals)
+        # A read that fails with EIO looks like damage, too. Whoever served tries again; its start looks at the files.
+        _end(EXIT_STORE_FAILED if ready.is_set() else EXIT_REFUSES, refusals)
     except* StoreFailedError as failures:
         _end(EXIT_STORE_FAILED, failures)
     except* StorageError as failures:
@@ -69,7 +72,7 @@ def _die_with_supervisor() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-async def _run(role: str, index: int, sock: socket.socket, pulse: Pulse) -> None:
+async def _run(role: str, index: int, sock: socket.socket, pulse: Pulse, ready: threading.Event) -> None:
     control = Control(sock)
     first = await control.receive()
     if first is None:
@@ -86,6 +89,7 @@ async def _run(role: str, index: int, sock: socket.socket, pulse: Pulse) -> None
         nursery.start_soon(_beat, pulse, settings["beat_ms"] / 1000)
         await nursery.start(_run_role, ROLES[role], Role(message, descriptors, commands, say), nursery.cancel_scope)
         nursery.start_soon(_obey, role, control, send_commands, nursery.cancel_scope)
+        ready.set()
         await control.send({"say": "ready"})
 
 
