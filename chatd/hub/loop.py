@@ -198,6 +198,7 @@ class Hub:
                 " by the new time; look at the time service if nobody meant it",
                 round(step_ms / 1000),
             )
+        self._free_gate.pass_on()
         upcalls = self.core.poll(wall_ms, monotonic_ms)
         for name, *fields in upcalls:
             self._handlers[name](*fields)

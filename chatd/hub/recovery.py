@@ -63,7 +63,7 @@ class FreeGate:
         self._started = clock.monotonic_s()
         self._linked: set[int] = set()
         self._attached: set[int] = set()
-        self._folded_pos = 0
+        self._folded_pos = self._freed_pos = 0
 
     def on_linked(self, shard: int) -> None:
         self._linked.add(shard)
@@ -71,17 +71,21 @@ class FreeGate:
 
     def on_attached(self, shard: int, pos: int) -> None:
         self._attached.add(shard)
-        self._pass_on()
+        self.pass_on()
 
     def on_unlinked(self, shard: int) -> None:
         self._linked.discard(shard)
 
     def on_folded(self, folded_pos: int) -> None:
         self._folded_pos = max(self._folded_pos, folded_pos)
-        self._pass_on()
+        self.pass_on()
 
-    def _pass_on(self) -> None:
+    def pass_on(self) -> None:
+        """Called by every turn: while a full tail refuses every SEND, no position comes after one that was held."""
+        if self._folded_pos <= self._freed_pos:
+            return
         all_attached = self._linked and self._linked <= self._attached
         held_s = self._clock.monotonic_s() - self._started
-        if self._folded_pos and held_s >= (HOLD_MIN_S if all_attached else HOLD_S):
+        if held_s >= (HOLD_MIN_S if all_attached else HOLD_S):
             self._core.freed(self._folded_pos)
+            self._freed_pos = self._folded_pos

@@ -191,7 +191,9 @@ class Peer:
 
     async def sync(self, cursor: bytes = b"", limit: int = 0) -> Frame:
         await self.put(Op.SYNC, cursor=cursor, limit=limit)
-        return await self.next(Op.SYNC_PAGE, Op.ERROR)
+        return await self.next(
+            Op.SYNC_PAGE, Op.ERROR, where=lambda frame: frame.op != Op.ERROR or frame["op"] == Op.SYNC
+        )
 
     async def synced(self, cid: int) -> dict[str, Any] | None:
         """The entry of cid, over all pages from the beginning."""

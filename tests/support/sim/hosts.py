@@ -297,6 +297,7 @@ class FolderHost(Host):
     def __init__(self, world: "Cluster") -> None:
         super().__init__(world)
         self._folder: SqliteFolder | None = None
+        self._told: tuple[Any, int] | None = None
 
     def fold(self) -> None:
         """Everything that waits, by a folder that is started when there is none and ends when anything fails."""
@@ -305,13 +306,23 @@ class FolderHost(Host):
             if self._folder is None:
                 settings = FoldSettings(**world.shape.fold_limits, vfs=world.disk.vfs.name)
                 self._folder = SqliteFolder.open(world.disk.path, world.side.portion, settings)
-            while (result := self._folder.fold_once()).records:
-                world.hub.tell("folded", result.folded_pos)
+            more = True
+            while more:
+                result = self._folder.fold_once()
+                more = result.records > 0
+                self._tell(result.folded_pos)
         except StoreFullError:
             world.note("fold_full")
         except StorageError:
             world.note("fold_failed")
             self.kill()
+
+    def _tell(self, folded_pos: int) -> None:
+        """What is written into the pipe stays there for the hub that comes next."""
+        hub = self.world.hub
+        if hub.up and self._told != (hub.core, folded_pos):
+            hub.tell("folded", folded_pos)
+            self._told = hub.core, folded_pos
 
     @property
     def running(self) -> bool:
