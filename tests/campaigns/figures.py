@@ -31,6 +31,12 @@ def crash_images(result: Result) -> tuple[str, str]:
     return done, f"{result['acknowledged_events_required']:,} times an acknowledged event was looked for and found"
 
 
+def simulation(result: Result) -> tuple[str, str]:
+    faults = sum(result["faults"].values())
+    done = f"{result['seeds']:,} seeds, {sum(result['runs'].values()):,} runs; {result['virtual_s']:,} virtual seconds"
+    return done, f"{result['operations']:,} operations of clients, {faults:,} faults that struck"
+
+
 def failures(result: Result) -> tuple[str, str]:
     replaced = sum(row["worker_replaced"] for row in result["by_call"].values())
     ended = sum(row["server_ended"] for row in result["by_call"].values())
@@ -47,6 +53,7 @@ def sabotages(result: Result) -> tuple[str, str]:
 
 
 CAMPAIGNS: dict[str, tuple[str, Callable[[Result], tuple[str, str]]]] = {
+    "simulation": ("simulation", simulation),
     "kills": ("live kills", kills),
     "crash-images": ("power cuts", crash_images),
     "failures": ("n-th failures", failures),
