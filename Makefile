@@ -50,9 +50,9 @@ sanitize: develop     ## the native tests with AddressSanitizer and UndefinedBeh
 	@tools/setup.sh sanitize
 	@tools/sanitized.sh -P -m pytest -p no:cacheprovider -m "not slow" $(or $(PYTEST_ARGS),tests/unit tests/vectors tests/differential)
 
-fuzz: develop    ## mutate inputs of every parser for MINUTES=n, sanitized
+fuzz: develop    ## mutate inputs of every parser for MINUTES=n, sanitized; JSON=file for the result
 	@tools/setup.sh sanitize
-	@tools/sanitized.sh -P tests/fuzz/run.py --minutes $(MINUTES)
+	@tools/sanitized.sh -P tests/fuzz/run.py --minutes $(MINUTES) $(if $(JSON),--json $(JSON))
 
 simulate: develop    ## simulate SEEDS=n seeds on both sides in JOBS=n processes; JSON=file for the result
 	@$(CAMPAIGN).simulate --seeds $(SEEDS) --jobs $(JOBS) $(if $(JSON),--json $(JSON)) $(SIMULATE_ARGS)

@@ -46,3 +46,11 @@ EXPORTED size_t chatd_edges_new(void)
     previous = 0;
     return fresh;
 }
+
+/* Everything is news again: the next target. */
+EXPORTED void chatd_edges_forget(void)
+{
+    memset(taken, 0, sizeof taken);
+    memset(seen, 0, sizeof seen);
+    previous = 0;
+}

@@ -15,9 +15,10 @@ import importlib.util
 import random
 import sys
 import time
+import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chatd import _native
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
-CRASHES = HERE.parents[1] / "build" / "fuzz"
+ROOT = HERE.parents[1]
+CRASHES = ROOT / "build" / "fuzz"
 INPUT_BYTES_MAX = 65_540
 INPUTS_KEPT_MAX = 4_096
 INTERESTING = [
@@ -80,6 +82,8 @@ class Edges:
         self.counted = hasattr(library, "chatd_edges_new")
         self._new: Callable[[], int] = library.chatd_edges_new if self.counted else lambda: 0
         self.reached = 0
+        if self.counted:
+            library.chatd_edges_forget()
 
     def news(self) -> int:
         fresh = self._new()
@@ -106,48 +110,75 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
-def run_target(target: ModuleType, seconds: float, seed: int) -> str:
-    """Mutate for so long; what was done, as a line. Whatever the target raises comes through."""
+def run_target(target: ModuleType, seconds: float, seed: int) -> dict[str, Any]:
+    """Mutate for so long, or until an input breaks it; what was done."""
     rng, edges = random.Random(seed), Edges()
     corpus = Corpus(target, guided=edges.counted)
-    deadline = time.monotonic() + seconds
-    count = 0
+    given = len(corpus.inputs)
+    began, count, from_corpus = time.monotonic(), 0, 0
     latest = CRASHES / f"{target.__name__}.latest"
     first = iter(list(corpus.inputs))
+    violation = ""
     edges.news()
-    while time.monotonic() < deadline:
+    while not violation and time.monotonic() < began + seconds:
         # The corpus itself comes first: only then is news what mutation found.
-        given = next(first, None)
-        data = mutate(rng, corpus.inputs) if given is None else given
+        known = next(first, None)
+        data = mutate(rng, corpus.inputs) if known is None else known
         # Written first: after an abort by a sanitizer this is the culprit.
         latest.write_bytes(data)
         try:
             target.one(data)
-        except BaseException:
+        except Exception as error:  # noqa: BLE001 whatever it is, it is the finding
             crash = CRASHES / f"{target.__name__}-{digest(data)}"
             crash.write_bytes(data)
-            print(f"{target.__name__}: input {count} of seed {seed} broke it, kept as {crash}: {data.hex()}")
-            raise
-        if edges.news() and given is None:
+            traceback.print_exc()
+            violation = f"input {count} of seed {seed}, kept as {crash.name}: {data.hex()}: {error!r}"
+        fresh = edges.news()
+        if known is not None:
+            from_corpus += fresh
+        elif fresh:
             corpus.keep(data)
         count += 1
-    guided = f", {edges.reached} edges, {len(corpus.inputs)} inputs in the corpus" if edges.counted else ""
-    return f"{target.__name__}: {count} inputs{guided}, nothing broken"
+    return {
+        "inputs": count,
+        "seconds": round(time.monotonic() - began),
+        "corpus": given,
+        "edges_of_corpus": from_corpus,
+        "edges": edges.reached,
+        "inputs_kept": len(corpus.inputs) - given,
+        "violation": violation,
+    }
+
+
+def line(name: str, done: dict[str, Any]) -> str:
+    guided = f", {done['edges']} edges ({done['edges_of_corpus']} by the corpus), {done['inputs_kept']} inputs kept"
+    return f"{name}: {done['inputs']} inputs{guided if done['edges'] else ''}, {done['violation'] or 'nothing broken'}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=1, help="for all targets together")
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--json", type=Path, help="where the result goes, for docs/reliability.md")
     parser.add_argument("targets", nargs="*", help="names such as target_cursor; default all")
     arguments = parser.parse_args()
     sys.path[:0] = [str(HERE), str(HERE.parent)]
+    sys.path.append(str(ROOT))  # behind the engine that was chosen
+    from campaigns.report import machine, write
+
     CRASHES.mkdir(parents=True, exist_ok=True)
     paths = sorted(HERE.glob("target_*.py"))
     targets = [load(path) for path in paths if not arguments.targets or path.stem in arguments.targets]
+    result = {"campaign": "fuzz", "machine": machine("tests.fuzz.run"), "seed": arguments.seed}
+    done: dict[str, dict[str, Any]] = {}
     print(f"seed {arguments.seed}", flush=True)
     for target in targets:
-        print(run_target(target, arguments.minutes * 60 / len(targets), arguments.seed), flush=True)
+        name = target.__name__.removeprefix("target_")
+        done[name] = run_target(target, arguments.minutes * 60 / len(targets), arguments.seed)
+        print(line(name, done[name]), flush=True)
+        violations = [f"{name}: {one['violation']}" for name, one in done.items() if one["violation"]]
+        write(arguments.json, {**result, "minutes": arguments.minutes, "targets": done, "violations": violations})
+    sys.exit(bool(violations))
 
 
 if __name__ == "__main__":
