@@ -1,0 +1,231 @@
+"""The queries of interface.View, once for every store that speaks SQL.
+
+Placeholders are numbered (`?1`) and everything is SQL that SQLite and PostgreSQL both understand; the few words in
+which they differ stand in Dialect. A store adds how to run a statement.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from chatd.storage.interface import (
+    ApiKeyRow,
+    ConversationRow,
+    Counts,
+    DeviceRow,
+    EventRow,
+    MemberRow,
+    MembershipRow,
+    StoredSend,
+    UserRow,
+)
+
+_DIGEST_MASK = 2**64 - 1
+
+Row = TypeVar("Row")
+
+_USER = 'SELECT id, name, display_name, password_hash, flags, token_epoch, created_ms FROM "user" '
+_DEVICE = "SELECT id, uid, label, key, flags, cseq_max, created_ms FROM device "
+_API_KEY = "SELECT id, uid, label, hash, flags, created_ms FROM api_key "
+_CONVERSATION = (
+    "SELECT id, kind, title, flags, owner, direct_key, head_seq, message_count, last_ts, changed_pos, created_ms "
+    "FROM conversation "
+)
+_MEMBERS = """
+SELECT m.uid, m.role, m.join_seq, m.leave_seq,
+       coalesce(p.delivered_seq, 0), coalesce(p.read_seq, 0), coalesce(p.read_count, 0)
+FROM membership m LEFT JOIN position p ON p.cid = m.cid AND p.uid = m.uid
+WHERE m.cid = ?1 """
+_MEMBERSHIPS = """
+SELECT m.cid, m.role, m.join_seq, m.leave_seq,
+       coalesce(p.delivered_seq, 0), coalesce(p.read_seq, 0), coalesce(p.read_count, 0),
+       c.kind, c.title, c.head_seq, c.message_count, c.last_ts,
+       {greatest}(c.changed_pos, m.changed_pos, coalesce(p.changed_pos, 0)) AS changed
+FROM membership m {by_user} {join} conversation c ON c.id = m.cid
+LEFT JOIN position p ON p.cid = m.cid AND p.uid = m.uid
+WHERE m.uid = ?1 AND m.cid > ?2 """
+_CONVERSATION_IDS = "SELECT DISTINCT cid FROM membership {by_user} WHERE uid = ?1 AND cid > ?2 ORDER BY cid"
+_EVENTS = (
+    "SELECT cid, seq, ts, sender, kind, body FROM event WHERE cid = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq LIMIT ?4"
+)
+_STORED_SEND = """
+SELECT i.cseq, i.cid, i.seq, coalesce(e.ts, 0), coalesce(e.digest, 0)
+FROM idempotency i LEFT JOIN event e ON e.cid = i.cid AND e.seq = i.seq
+WHERE i.device = ?1 """
+
+
+class Dialect(NamedTuple):
+    """Words in which the stores differ. by_user: names the index of memberships by user, where that can be said.
+    join: an inner join that keeps the order of the tables, from a user's memberships to conversations.
+    """
+
+    greatest: str
+    by_user: str
+    join: str
+
+
+class SqlView(ABC):
+    """See interface.View."""
+
+    dialect: ClassVar[Dialect]
+    folded_pos: int
+
+    def __init_subclass__(cls) -> None:
+        words = cls.dialect._asdict()
+        cls._memberships = _MEMBERSHIPS.format(**words)
+        cls._conversation_ids = _CONVERSATION_IDS.format(**words)
+
+    _memberships: ClassVar[str]
+    _conversation_ids: ClassVar[str]
+
+    @abstractmethod
+    def rows(self, sql: str, *bindings: Any) -> Iterable[Sequence[Any]]:
+        """Run one statement; what is not iterated over need not be read."""
+
+    @abstractmethod
+    def rows_of_keys(self, sql: str, keys: Iterable[Any]) -> Iterable[Sequence[Any]]:
+        """The same for a set of keys: `{keys}` in sql becomes a condition that a column is one of them."""
+
+    def user(self, user: int) -> UserRow | None:
+        return self._one(UserRow, _USER + "WHERE id = ?1", user)
+
+    def users(self, ids: Iterable[int]) -> list[UserRow]:
+        return self._by_keys(UserRow, _USER + "WHERE id {keys}", ids)
+
+    def user_by_name(self, name: str) -> UserRow | None:
+        return self._one(UserRow, _USER + "WHERE name = ?1 AND name <> ''", name)
+
+    def users_by_name(self, names: Iterable[str]) -> list[UserRow]:
+        return self._by_keys(UserRow, _USER + "WHERE name <> '' AND name {keys}", names)
+
+    def users_after(self, after: int, limit: int) -> list[UserRow]:
+        return self._all(UserRow, _USER + "WHERE id > ?1 ORDER BY id LIMIT ?2", after, limit)
+
+    def device(self, device: int) -> DeviceRow | None:
+        return self._one(DeviceRow, _DEVICE + "WHERE id = ?1", device)
+
+    def devices_of(self, user: int) -> list[DeviceRow]:
+        return self._all(DeviceRow, _DEVICE + "WHERE uid = ?1 ORDER BY id", user)
+
+    def api_key(self, key_id: int) -> ApiKeyRow | None:
+        return self._one(ApiKeyRow, _API_KEY + "WHERE id = ?1", key_id)
+
+    def api_key_by_hash(self, key_hash: bytes) -> ApiKeyRow | None:
+        return self._one(ApiKeyRow, _API_KEY + "WHERE hash = ?1", key_hash)
+
+    def api_keys_after(self, after: int, limit: int) -> list[ApiKeyRow]:
+        return self._all(ApiKeyRow, _API_KEY + "WHERE id > ?1 ORDER BY id LIMIT ?2", after, limit)
+
+    def conversation(self, cid: int) -> ConversationRow | None:
+        return self._one(ConversationRow, _CONVERSATION + "WHERE id = ?1", cid)
+
+    def conversations(self, cids: Iterable[int]) -> list[ConversationRow]:
+        return self._by_keys(ConversationRow, _CONVERSATION + "WHERE id {keys}", cids)
+
+    def direct_conversation(self, direct_key: str | bytes) -> ConversationRow | None:
+        return self._one(ConversationRow, _CONVERSATION + "WHERE direct_key = ?1", direct_key)
+
+    def members(self, cid: int) -> list[MemberRow]:
+        """Every interval, closed ones included, by user and time."""
+        return self._all(MemberRow, _MEMBERS + "ORDER BY m.uid, m.join_seq", cid)
+
+    def members_after(self, cid: int, after_user: int, limit: int) -> list[MemberRow]:
+        """Present members by user."""
+        sql = _MEMBERS + "AND m.uid > ?2 AND m.leave_seq = 0 ORDER BY m.uid LIMIT ?3"
+        return self._all(MemberRow, sql, cid, after_user, limit)
+
+    def memberships(self, user: int, after_cid: int, limit: int) -> list[MembershipRow]:
+        """Every interval of a user, closed ones included, by conversation and time."""
+        return self._all(
+            MembershipRow, self._memberships + "ORDER BY m.cid, m.join_seq LIMIT ?3", user, after_cid, limit
+        )
+
+    def memberships_changed(self, user: int, since_pos: int, after_cid: int, limit: int) -> list[MembershipRow]:
+        """Those whose conversation, interval or own position changed after journal position since_pos.
+
+        A closed interval counts as changed by its own record only: what others wrote later is not for this user.
+        """
+        sql = self._memberships + (
+            "AND (m.changed_pos > ?4 OR p.changed_pos > ?4 OR (m.leave_seq = 0 AND c.changed_pos > ?4)) "
+            "ORDER BY m.cid, m.join_seq LIMIT ?3"
+        )
+        return self._all(MembershipRow, sql, user, after_cid, limit, since_pos)
+
+    def membership(self, cid: int, user: int) -> list[MembershipRow]:
+        """The intervals of one user in one conversation, by time."""
+        return self._all(MembershipRow, self._memberships + "AND m.cid = ?3 ORDER BY m.join_seq", user, 0, cid)
+
+    def conversation_ids(self, user: int, after_cid: int) -> list[int]:
+        """All conversations the user is or was in, ascending: one walk over an index."""
+        return [row[0] for row in self.rows(self._conversation_ids, user, after_cid)]
+
+    def member_count(self, cid: int) -> int:
+        return self._number("SELECT count(*) FROM membership WHERE cid = ?1 AND leave_seq = 0", cid)
+
+    def conversation_counts(self, users: Iterable[int]) -> dict[int, int]:
+        """In how many conversations each of them is now; those in none are left out."""
+        sql = "SELECT uid, count(*) FROM membership WHERE leave_seq = 0 AND uid {keys} GROUP BY uid"
+        return dict(self.rows_of_keys(sql, users))  # type: ignore[arg-type]
+
+    def owned_count(self, user: int) -> int:
+        """How many groups the user owns now."""
+        return self._number("SELECT count(*) FROM membership WHERE uid = ?1 AND leave_seq = 0 AND role = 3", user)
+
+    def events(self, cid: int, from_seq: int, to_seq: int, events_max: int, bytes_max: int) -> list[EventRow]:
+        """Events from_seq .. to_seq in order, cut at events_max and before bytes_max of bodies, but at least one."""
+        found: list[EventRow] = []
+        left = bytes_max
+        for row in self.rows(_EVENTS, cid, from_seq, to_seq, events_max):
+            left -= len(row[5])
+            if left < 0 and found:
+                break
+            found.append(EventRow(*row))
+        return found
+
+    def message_count_at(self, cid: int, seq: int) -> int:
+        """message_count of the last event at or before seq; 0 when there is none."""
+        sql = "SELECT message_count FROM event WHERE cid = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1"
+        return self._number(sql, cid, seq)
+
+    def stored_send(self, device: int, cseq: int) -> StoredSend | None:
+        found = [_stored_send(row) for row in self.rows(_STORED_SEND + "AND i.cseq = ?2", device, cseq)]
+        return found[0] if found else None
+
+    def stored_sends(self, device: int, limit: int) -> list[tuple[int, StoredSend]]:
+        """The newest `limit` of a device as (cseq, what it became), highest cseq first."""
+        rows = self.rows(_STORED_SEND + "ORDER BY i.cseq DESC LIMIT ?2", device, limit)
+        return [(row[0], _stored_send(row)) for row in rows]
+
+    def request_result(self, user: int, key: bytes) -> bytes | None:
+        result: bytes | None = self._value("SELECT result FROM request_key WHERE uid = ?1 AND key = ?2", user, key)
+        return result
+
+    def meta(self, key: str) -> Any:
+        return self._value("SELECT value FROM meta WHERE key = ?1", key)
+
+    def counts(self) -> Counts:
+        """Events are summed over conversations' heads: one per conversation, not one per event, is read."""
+        sql = (
+            'SELECT (SELECT count(*) FROM "user"), (SELECT count(*) FROM device), count(*), '
+            "CAST(coalesce(sum(head_seq), 0) AS BIGINT) FROM conversation"
+        )
+        return self._all(Counts, sql)[0]
+
+    def _one(self, row_type: Callable[..., Row], sql: str, *bindings: Any) -> Row | None:
+        return next((row_type(*row) for row in self.rows(sql, *bindings)), None)
+
+    def _all(self, row_type: Callable[..., Row], sql: str, *bindings: Any) -> list[Row]:
+        return [row_type(*row) for row in self.rows(sql, *bindings)]
+
+    def _by_keys(self, row_type: Callable[..., Row], sql: str, keys: Iterable[Any]) -> list[Row]:
+        return [row_type(*row) for row in self.rows_of_keys(sql, keys)]
+
+    def _value(self, sql: str, *bindings: Any) -> Any:
+        return next((row[0] for row in self.rows(sql, *bindings)), None)
+
+    def _number(self, sql: str, *bindings: Any) -> int:
+        return int(self._value(sql, *bindings) or 0)
+
+
+def _stored_send(row: Sequence[Any]) -> StoredSend:
+    return StoredSend(row[1], row[2], row[3], row[4] & _DIGEST_MASK)
