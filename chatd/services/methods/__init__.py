@@ -1,0 +1,6 @@
+"""The tables of REQUEST methods, one for each room, put together. schema.toml has the wire's side of them."""
+
+from chatd.services.methods import accounts, admin, conversations, members
+
+METHODS = {**accounts.TABLE, **conversations.TABLE, **members.TABLE, **admin.TABLE}
+"""code → method"""
