@@ -75,6 +75,10 @@
 #define CHATD_TOPIC_EPHEMERAL 1
 #define CHATD_TOPIC_RECEIPTS 2
 
+/* notice */
+#define CHATD_NOTICE_SERVER 1
+#define CHATD_NOTICE_PRESENCE 2
+
 /* credential */
 #define CHATD_CREDENTIAL_JWT 1
 #define CHATD_CREDENTIAL_API_KEY 2

@@ -8,6 +8,7 @@ COMMAND = "Generated from protocol/schema.toml by `make wire`; edit that file in
 PREFIXES = {
     "features": "FEATURE",
     "topic": "TOPIC",
+    "notice": "NOTICE",
     "credential": "CREDENTIAL",
     "conversation_kind": "CONVERSATION",
     "member_state": "MEMBER_STATE",

@@ -133,6 +133,14 @@ def map_words(keys: dict[str, str]) -> str:
     return "<br>".join(f"{key}: {words}" for key, words in keys.items()) or "–"
 
 
+def notices_table(schema: Schema, _: str) -> str:
+    rows = [
+        (entry["code"], name, map_words(entry["content"]), entry["doc"])
+        for name, entry in schema.table("notice").items()
+    ]
+    return table(("topic", "name", "content", "meaning"), rows)
+
+
 def errors_table(schema: Schema, _: str) -> str:
     rows = [(entry["code"], name, entry["class"], entry["doc"]) for name, entry in schema.table("error").items()]
     return table(("code", "name", "class", "meaning"), rows)
@@ -158,6 +166,7 @@ TABLES: dict[str, Callable[[Schema, str], str]] = {
     "system_kinds": system_kinds_table,
     "ephemeral_kinds": ephemeral_kinds_table,
     "methods": methods_table,
+    "notices": notices_table,
     "errors": errors_table,
     "closes": closes_table,
     "limits": limits_table,

@@ -8,6 +8,7 @@ from model import Field, Layout, Schema, layout_of
 ENUMS = {  # table: (class, base, docstring)
     "features": ("Feature", "IntFlag", "Bits of HELLO.features and WELCOME.features."),
     "topic": ("Topic", "IntFlag", "Bits of SUBSCRIBE.topics."),
+    "notice": ("NoticeTopic", "IntEnum", "NOTICE.topic."),
     "credential": ("Credential", "IntEnum", "AUTH.credential."),
     "conversation_kind": ("ConversationKind", "IntEnum", "Kind of a conversation."),
     "member_state": ("MemberState", "IntEnum", "State in a SYNC entry."),

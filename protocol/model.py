@@ -129,7 +129,7 @@ def check(schema: Schema) -> None:
     layouts = [op.layout for op in schema.ops] + list(schema.records.values())
     for layout in layouts + [layout for layout in schema.kinds.values() if layout]:
         check_layout(schema, layout)
-    for name in ("error", "close", "kind", "ephemeral_kind", "method", "credential", "conversation_kind", "role"):
+    for name in ("error", "close", "kind", "ephemeral_kind", "method", "notice", "credential", "conversation_kind", "role"):
         numbers = [entry["code"] for entry in schema.raw[name].values()]
         if len(set(numbers)) != len(numbers):
             raise ValueError(f"{name}: two entries share a code")

@@ -122,6 +122,13 @@ class Topic(IntFlag):
     RECEIPTS = 2
 
 
+class NoticeTopic(IntEnum):
+    """NOTICE.topic."""
+
+    SERVER = 1
+    PRESENCE = 2
+
+
 class Credential(IntEnum):
     """AUTH.credential."""
 

@@ -78,6 +78,11 @@ cdef enum:
     TOPIC_EPHEMERAL = 1
     TOPIC_RECEIPTS = 2
 
+# notice
+cdef enum:
+    NOTICE_SERVER = 1
+    NOTICE_PRESENCE = 2
+
 # credential
 cdef enum:
     CREDENTIAL_JWT = 1

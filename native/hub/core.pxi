@@ -353,6 +353,29 @@ cdef class HubCore:
         hub_links_publish(self._h)
         return said
 
+    def notify(self, uint64_t user, bytes frame not None, uint64_t but_device) -> int:
+        """One frame for every session of the user that can take it, but that of one device: never to LITE ones. Their
+        number."""
+        cdef hub_user_t* u = hub_user(self._h, user)
+        cdef hub_device_t* d = u.online if u != NULL else NULL
+        cdef const uint8_t* data = <const uint8_t*>frame
+        cdef size_t n = <size_t>len(frame)
+        cdef int told = 0
+        while d != NULL:
+            if d.device != but_device and not d.features & FEATURE_LITE and n - FRAME_HEADER_BYTES <= d.frame_bytes_max:
+                told += hub_say_frames_cut(self._h, d.shard, d.handle, data, n, False)
+            d = d.next_of_user
+        hub_links_publish(self._h)
+        return told
+
+    def watch(self, uint64_t user, bint on) -> None:
+        """From now on a "presence" upcall says when the user's first session begins and when its last one ends."""
+        cdef hub_user_t* u = hub_user_need(self._h, user) if on else hub_user(self._h, user)
+        if u != NULL:
+            u.watched = on
+        elif on and user:
+            raise MemoryError("no room to watch a user")
+
     def grant(self, uint32_t shard, uint64_t handle, uint64_t cid, uint32_t topics) -> None:
         hub_say_grant(self._h, shard, handle, cid, topics)
         hub_links_publish(self._h)

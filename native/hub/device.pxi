@@ -66,7 +66,7 @@ cdef hub_user_t* hub_user_need(hub_t* h, uint64_t user) noexcept nogil:
         if h.users.count < h.settings.users_max:
             break
         old = <hub_user_t*>h.user_ages.newer
-        if old.online_count == 0 and old.sends_tat_ns <= h.tick_ms * 1000000:
+        if old.online_count == 0 and not old.watched and old.sends_tat_ns <= h.tick_ms * 1000000:
             hub_user_free(h, old)
         else:
             hub_age_touch(&h.user_ages, &old.age)
@@ -185,6 +185,8 @@ cdef bint hub_session_begin(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t 
     d.next_of_user = u.online
     u.online = d
     u.online_count += 1
+    if u.watched and u.online_count == 1:
+        hub_upcall(h, UP_PRESENCE, 0, u.user, True, 0, 0)
     d.shard = shard
     d.handle = handle
     d.session_epoch = session_epoch
@@ -209,6 +211,8 @@ cdef void hub_session_end(hub_t* h, hub_device_t* d) noexcept nogil:
         at = &at[0].next_of_user
     at[0] = d.next_of_user
     u.online_count -= 1
+    if u.watched and u.online_count == 0:
+        hub_upcall(h, UP_PRESENCE, 0, u.user, False, 0, 0)
     if d.previous_of_shard != NULL:
         d.previous_of_shard.next_of_shard = d.next_of_shard
     else:

@@ -184,7 +184,7 @@ cdef int64_t hub_timeout(hub_t* h) noexcept nogil:
 # -- for Python ------------------------------------------------------------------------------------------------------
 
 cdef tuple HUB_UPCALL_NAMES = ("need_conversation", "need_user", "need_device", "need_idempotency", "need_read_count",
-                               "attached", "closed", "link_lost")
+                               "attached", "closed", "link_lost", "presence")
 
 cdef tuple hub_upcall_tuple(const hub_upcall_t* up):
     name = HUB_UPCALL_NAMES[up.kind]
@@ -196,6 +196,8 @@ cdef tuple hub_upcall_tuple(const hub_upcall_t* up):
         return (name, up.a, up.b, up.c)
     if up.kind == UP_ATTACHED:
         return (name, up.shard, up.a)
+    if up.kind == UP_PRESENCE:
+        return (name, up.a, bool(up.b))
     if up.kind == UP_CLOSED:
         return (name, up.shard, up.a, up.b, up.c, up.d)
     return (name, up.shard)

@@ -155,6 +155,7 @@ cdef struct hub_user_t:
     uint64_t token_epoch
     hub_device_t* online            # devices with a live session, the newest first
     uint32_t online_count
+    bint watched                    # somebody wants to hear when it comes and goes
     # What its SENDs cost, all devices together (hub/rates.pxi).
     uint64_t sends_tat_ns
     uint64_t spread_until_ms        # end of the period in which these bytes were counted
@@ -185,7 +186,7 @@ cdef struct hub_need_t:
 
 cdef enum hub_upcall_kind:
     UP_NEED_CONVERSATION, UP_NEED_USER, UP_NEED_DEVICE, UP_NEED_IDEMPOTENCY, UP_NEED_READ_COUNT
-    UP_ATTACHED, UP_CLOSED, UP_LINK_LOST
+    UP_ATTACHED, UP_CLOSED, UP_LINK_LOST, UP_PRESENCE
 
 cdef struct hub_upcall_t:
     hub_upcall_kind kind

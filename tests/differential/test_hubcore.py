@@ -13,6 +13,7 @@ from support.fakeshard import FakeShard, Session, varint
 from chatd._native import HubCore
 from chatd.hub.core_settings import HubCoreSettings
 from chatd.hub.reference import ReferenceHubCore
+from chatd.wire.schema import Feature
 
 USERS = range(1, 5)
 DEVICES = {11: 1, 12: 1, 21: 2, 31: 3, 41: 4, 99: 2}
@@ -68,7 +69,8 @@ class Steps:
     def login(world: World, device: int, shard: int, token_epoch: int) -> None:
         world.handle += SHARDS
         handle = world.handle // SHARDS * SHARDS + shard
-        world.shards[shard].login(handle, DEVICES[device], device, token_epoch=token_epoch, features=4)
+        features = Feature.RECEIPTS | (Feature.LITE if device == 12 else 0)
+        world.shards[shard].login(handle, DEVICES[device], device, token_epoch=token_epoch, features=features)
 
     @staticmethod
     def mark(world: World, device: int, cid: int, cseq: int) -> None:
@@ -123,6 +125,14 @@ class Steps:
         world.hub.core.stage_row(b"row" * seq)
         if world.hub.core.conversation(cid) is not None:
             world.hub.core.stage_position(cid, user, seq, seq)
+
+    @staticmethod
+    def notify(world: World, user: int, size: int, but_device: int) -> None:
+        world.hub.core.notify(user, size.to_bytes(2, "big") + bytes((0x14, 0)) + bytes(size), but_device)
+
+    @staticmethod
+    def watch(world: World, user: int, on: bool) -> None:
+        world.hub.core.watch(user, on)
 
     @staticmethod
     def count(world: World, cid: int, user: int, seq: int) -> None:
@@ -204,6 +214,8 @@ SCRIPT = st.lists(
         st.tuples(st.just("change"), st.sampled_from(CIDS), st.sampled_from(USERS), st.booleans()),
         st.tuples(st.just("method"), st.sampled_from(CIDS), st.sampled_from(USERS), small),
         st.tuples(st.just("count"), st.sampled_from(CIDS), st.sampled_from(USERS), small),
+        st.tuples(st.just("notify"), st.sampled_from(USERS), small, device_ids),
+        st.tuples(st.just("watch"), st.sampled_from(USERS), st.booleans()),
         st.tuples(st.just("revoke_tokens"), st.sampled_from(USERS), st.integers(0, 3)),
         st.tuples(st.just("close"), device_ids),
         st.tuples(st.just("poll")),
@@ -290,8 +302,10 @@ def busy_script(seed: int, steps: int, reads: float) -> list[tuple[Any, ...]]:
                 ("unsubscribe", device, cid),
                 ("relink", chance.randrange(SHARDS), chance.random() < 0.7),
                 ("hold_answers", chance.random() < 0.3),
+                ("notify", user, small, device),
+                ("watch", user, chance.random() < 0.8),
             ],
-            [30, 4, 2, 20, 14, reads, 8, 4, 4, 3, 2, 0.5, 3, 1, 1, 0.5, 1, 0.5, 1],
+            [30, 4, 2, 20, 14, reads, 8, 4, 4, 3, 2, 0.5, 3, 1, 1, 0.5, 1, 0.5, 1, 2, 1],
         )[0]
         script.append(step)
     return script

@@ -7,7 +7,7 @@ from chatd.hub.core_settings import HubCoreSettings
 from chatd.hub.reference import links, publishing, receipts, replaying, sends, sessions, subscriptions
 from chatd.hub.reference.state import EARLY_SEQ, Conversation, Member, Sent, State
 from chatd.storage import journal_codec as journal
-from chatd.wire.schema import BODY_BYTES_MAX, Close, ErrorCode, Op
+from chatd.wire.schema import BODY_BYTES_MAX, HEADER_BYTES, Close, ErrorCode, Feature, Op
 
 READ_MAX = 1024
 PREVIEW_BYTES_MAX = 96
@@ -278,6 +278,20 @@ class ReferenceHubCore:
         if link is not None:
             link.say_grant(handle, cid, topics)
             link.ring_out.publish()
+
+    def notify(self, user: int, frame: bytes, but_device: int) -> int:
+        known = self._hub.users.get(user)
+        told = 0
+        for device in known.online if known is not None else []:
+            may = device.device != but_device and not device.features & Feature.LITE
+            if may and len(frame) - HEADER_BYTES <= device.frame_bytes_max:
+                told += self.frames(device.shard, device.handle, frame, False)
+        return told
+
+    def watch(self, user: int, on: bool) -> None:
+        known = self._hub.user(user) if on and user else self._hub.users.get(user)
+        if known is not None:
+            known.watched = on
 
     def revoke(self, user: int, cid: int) -> None:
         conversation = self._hub.conversations.get(cid)

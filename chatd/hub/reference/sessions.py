@@ -79,15 +79,22 @@ def attempt_all(hub: State) -> None:
 
 def begin_session(hub: State, device: Device, login: Login, session_epoch: int) -> None:
     device.shard, device.handle, device.session_epoch = login.shard, login.handle, session_epoch
-    device.token_epoch, device.features = login.token_epoch, login.features
+    device.token_epoch, device.frame_bytes_max = login.token_epoch, login.frame_bytes_max
+    device.features = login.features
     device.marks.clear()
-    hub.user(device.user).online.insert(0, device)
+    user = hub.user(device.user)
+    user.online.insert(0, device)
+    if user.watched and len(user.online) == 1:
+        hub.upcalls.append(("presence", user.user, True))
     hub.links[login.shard].devices.insert(0, device)
 
 
 def end_session(hub: State, device: Device) -> None:
     """From here on nothing of the session is accepted and nothing is pushed to it."""
-    hub.users[device.user].online.remove(device)
+    user = hub.users[device.user]
+    user.online.remove(device)
+    if user.watched and not user.online:
+        hub.upcalls.append(("presence", user.user, False))
     hub.links[device.shard].devices.remove(device)
     unsubscribe_all(hub, device)
     device.previous_epoch = device.session_epoch

@@ -177,6 +177,7 @@ class Device:
     previous_epoch: int = 0
     token_epoch: int = 0
     registered_pos: int = 0
+    frame_bytes_max: int = 0
     features: int = 0
     marks: dict[int, int] = field(default_factory=dict)
     """cseq -> cid of retryable NAKs in this session."""
@@ -231,6 +232,7 @@ class User:
     loaded: bool = False
     token_epoch: int = 0
     online: list[Device] = field(default_factory=list)
+    watched: bool = False
     arrival_ns: int = 0
     """Of the bucket of its SENDs."""
     spread_until_ms: int = 0
