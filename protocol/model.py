@@ -10,6 +10,7 @@ SCALARS = {"u8", "u16", "u32", "u64", "varint", "time40", "bytes", "str", "rest"
 TAKES_THE_REST = {"rest", "msgpack"}
 STATES = {"before": 1, "live": 2, "any": 3}
 SIDES = {"client": 1, "server": 2, "both": 3}
+CODED = ("error", "close", "kind", "ephemeral_kind", "method", "notice", "credential", "conversation_kind", "role")
 THEN = {"ticket": 1, "fresh": 2, "stop": 3}
 
 
@@ -129,7 +130,7 @@ def check(schema: Schema) -> None:
     layouts = [op.layout for op in schema.ops] + list(schema.records.values())
     for layout in layouts + [layout for layout in schema.kinds.values() if layout]:
         check_layout(schema, layout)
-    for name in ("error", "close", "kind", "ephemeral_kind", "method", "notice", "credential", "conversation_kind", "role"):
+    for name in CODED:
         numbers = [entry["code"] for entry in schema.raw[name].values()]
         if len(set(numbers)) != len(numbers):
             raise ValueError(f"{name}: two entries share a code")
