@@ -35,7 +35,7 @@ TS0 = 1_760_000_000_000
 
 
 class Traffic:
-    """Batches of a hot set: conversations and devices drawn evenly, seqs and cseqs without gaps."""
+    """Batches of a hot set: conversations drawn evenly, each of two devices, seqs and cseqs without gaps."""
 
     def __init__(self, conversations: int, devices: int, body: int) -> None:
         self.random = random.Random(7)
@@ -56,8 +56,11 @@ class Traffic:
 
     def batch(self, count: int) -> bytes:
         parts, pack, randrange = [], struct.Struct("<QQQQQQQqII").pack, self.random.randrange
+        devices = len(self.cseqs) - 1
         for _ in range(count):
-            cid, device = randrange(1, len(self.heads)), randrange(1, len(self.cseqs))
+            cid = randrange(1, len(self.heads))
+            # One of its two members; every device is in as many conversations as any other.
+            device = (cid + randrange(2) * (1 + cid // devices)) % devices + 1
             seq = self.heads[cid] = self.heads[cid] + 1
             cseq = self.cseqs[device] = self.cseqs[device] + 1
             self.count += 1

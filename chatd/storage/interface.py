@@ -14,7 +14,6 @@ from chatd.errors import LocalProtocolError
 from chatd.storage.journal_codec import (
     Decoded,
     EventTuple,
-    IdempotencyTuple,
     MemberTuple,
     PositionTuple,
     RowTuple,
@@ -43,8 +42,15 @@ class Portion(Protocol):
     def events(self) -> Iterable[EventTuple]:
         """By conversation, in journal order within each."""
 
-    def sends(self) -> Iterable[IdempotencyTuple]:
-        """By device, in journal order within each."""
+    def event_runs(self, first_id: int) -> Iterable[tuple[int, int, int, int]]:
+        """(cid, first seq, last seq, id of the first) of events that follow each other, when the first of `events` gets
+        first_id and each the next one.
+        """
+
+    def send_runs(self) -> Iterable[tuple[int, int, int, str]]:
+        """(device, first cseq, last cseq, [[cid, seq], …] of each as JSON), up to SEND_RUN_MAX consecutive cseqs of a
+        device, ascending; [0, 0] for a skip, unless the send came too.
+        """
 
     def heads(self) -> Iterable[tuple[int, int, int, int, int]]:
         """(cid, head_seq, message_count, last_ts, position of the newest event) of every conversation with events."""
@@ -211,7 +217,6 @@ class View(Protocol):
     def events(self, cid: int, from_seq: int, to_seq: int, events_max: int, bytes_max: int) -> list[EventRow]: ...
     def message_count_at(self, cid: int, seq: int) -> int: ...
     def stored_send(self, device: int, cseq: int) -> StoredSend | None: ...
-    def stored_sends(self, device: int, limit: int) -> list[tuple[int, StoredSend]]: ...
     def request_result(self, user: int, key: bytes) -> bytes | None: ...
     def meta(self, key: str) -> Any: ...
     def counts(self) -> Counts: ...

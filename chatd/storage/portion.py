@@ -1,6 +1,8 @@
 """The reference of chatd._native.Portion: a fold's records in plain lists. See interface.Portion."""
 
+import json
 from collections.abc import Iterator
+from itertools import groupby
 from operator import itemgetter
 
 from chatd.storage.journal_codec import (
@@ -12,9 +14,12 @@ from chatd.storage.journal_codec import (
     decode_batch,
 )
 
+SEND_RUN_MAX = 256
+"""Whoever asks what became of one of them reads them all."""
+
 
 class Portion:
-    """Sorting is stable and by the first key column only: the journal has the seqs and cseqs of one id in order."""
+    """Events are sorted by conversation only: the journal has the seqs of one in order, but not always the cseqs."""
 
     def __init__(self) -> None:
         self._events: list[EventTuple] = []
@@ -36,8 +41,24 @@ class Portion:
     def events(self) -> Iterator[EventTuple]:
         return iter(sorted(self._events, key=itemgetter(0)))
 
-    def sends(self) -> Iterator[IdempotencyTuple]:
-        return iter(sorted(self._sends, key=itemgetter(0)))
+    def event_runs(self, first_id: int) -> Iterator[tuple[int, int, int, int]]:
+        numbered = enumerate(self.events(), first_id)
+        for (cid, _), group in groupby(numbered, key=lambda item: (item[1][0], item[1][1] - item[0])):
+            run = [(event[1], row_id) for row_id, event in group]
+            yield cid, run[0][0], run[-1][0], run[0][1]
+
+    def send_runs(self) -> Iterator[tuple[int, int, int, str]]:
+        became: dict[tuple[int, int], tuple[int, int]] = {}
+        for device, cseq, cid, seq in self._sends:
+            if became.get((device, cseq), (0, 0))[1] == 0:
+                became[device, cseq] = cid, seq
+        ordered = enumerate(sorted(became.items()))
+        for _, run in groupby(ordered, key=lambda item: (item[1][0][0], item[1][0][1] - item[0])):
+            sends = [send for _, send in run]
+            for start in range(0, len(sends), SEND_RUN_MAX):
+                part = sends[start : start + SEND_RUN_MAX]
+                (device, first), (_, last) = part[0][0], part[-1][0]
+                yield device, first, last, json.dumps([place for _, place in part], separators=(",", ":"))
 
     def heads(self) -> list[tuple[int, int, int, int, int]]:
         newest = {event[0]: event for event in self.events()}
@@ -49,6 +70,6 @@ class Portion:
 
     def highest_cseqs(self) -> list[tuple[int, int]]:
         highest: dict[int, int] = {}
-        for device, cseq, _, _ in self.sends():
+        for device, cseq, _, _ in self._sends:
             highest[device] = max(cseq, highest.get(device, 0))
-        return list(highest.items())
+        return sorted(highest.items())

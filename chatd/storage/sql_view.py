@@ -45,23 +45,23 @@ FROM membership m {by_user} {join} conversation c ON c.id = m.cid
 LEFT JOIN position p ON p.cid = m.cid AND p.uid = m.uid
 WHERE m.uid = ?1 AND m.cid > ?2 """
 _CONVERSATION_IDS = "SELECT DISTINCT cid FROM membership {by_user} WHERE uid = ?1 AND cid > ?2 ORDER BY cid"
-_EVENTS = (
-    "SELECT cid, seq, ts, sender, kind, body FROM event WHERE cid = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq LIMIT ?4"
-)
-_STORED_SEND = """
-SELECT i.cseq, i.cid, i.seq, coalesce(e.ts, 0), coalesce(e.digest, 0)
-FROM idempotency i LEFT JOIN event e ON e.cid = i.cid AND e.seq = i.seq
-WHERE i.device = ?1 """
 
 
 class Dialect(NamedTuple):
-    """Words in which the stores differ. by_user: names the index of memberships by user, where that can be said.
-    join: an inner join that keeps the order of the tables, from a user's memberships to conversations.
+    """Words and statements in which the stores differ. by_user: names the index of memberships by user, where that can
+    be said. join: an inner join that keeps the order of the tables, from a user's memberships to conversations.
+
+    How events and sends lie in their tables is the store's own matter. events: (cid, seq, ts, sender, kind, body) of
+    conversation ?1, seqs ?2 to ?3 in order, at most ?4. message_count: that of the last event of ?1 at or before ?2.
+    stored_send: (cid, seq, ts, digest) of send ?2 of device ?1, zeros for a skip; a send of that number wins over it.
     """
 
     greatest: str
     by_user: str
     join: str
+    events: str
+    message_count: str
+    stored_send: str
 
 
 class SqlView(ABC):
@@ -175,7 +175,7 @@ class SqlView(ABC):
         """Events from_seq .. to_seq in order, cut at events_max and before bytes_max of bodies, but at least one."""
         found: list[EventRow] = []
         left = bytes_max
-        for row in self.rows(_EVENTS, cid, from_seq, to_seq, events_max):
+        for row in self.rows(self.dialect.events, cid, from_seq, to_seq, events_max):
             left -= len(row[5])
             if left < 0 and found:
                 break
@@ -184,17 +184,11 @@ class SqlView(ABC):
 
     def message_count_at(self, cid: int, seq: int) -> int:
         """message_count of the last event at or before seq; 0 when there is none."""
-        sql = "SELECT message_count FROM event WHERE cid = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1"
-        return self._number(sql, cid, seq)
+        return self._number(self.dialect.message_count, cid, seq)
 
     def stored_send(self, device: int, cseq: int) -> StoredSend | None:
-        found = [_stored_send(row) for row in self.rows(_STORED_SEND + "AND i.cseq = ?2", device, cseq)]
-        return found[0] if found else None
-
-    def stored_sends(self, device: int, limit: int) -> list[tuple[int, StoredSend]]:
-        """The newest `limit` of a device as (cseq, what it became), highest cseq first."""
-        rows = self.rows(_STORED_SEND + "ORDER BY i.cseq DESC LIMIT ?2", device, limit)
-        return [(row[0], _stored_send(row)) for row in rows]
+        stored = self._one(StoredSend, self.dialect.stored_send, device, cseq)
+        return None if stored is None else stored._replace(digest=stored.digest & _DIGEST_MASK)
 
     def request_result(self, user: int, key: bytes) -> bytes | None:
         result: bytes | None = self._value("SELECT result FROM request_key WHERE uid = ?1 AND key = ?2", user, key)
@@ -225,7 +219,3 @@ class SqlView(ABC):
 
     def _number(self, sql: str, *bindings: Any) -> int:
         return int(self._value(sql, *bindings) or 0)
-
-
-def _stored_send(row: Sequence[Any]) -> StoredSend:
-    return StoredSend(row[1], row[2], row[3], row[4] & _DIGEST_MASK)

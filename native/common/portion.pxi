@@ -4,13 +4,17 @@
 # garbage collector walks them meanwhile: that was half of what a fold cost. The records lie in the blobs anyway.
 # Consequence: keep the blobs, sort pointers to their records, and make each tuple when SQLite asks for it; it dies
 # before the next one is made, in the same few cache lines. The ids are dense counters, so a radix sort takes two passes
-# over what comparing took seventeen; it is stable, and the journal has seqs and cseqs of one id in order.
+# over what comparing took seventeen; it is stable, and the journal has the seqs of one id in order. Cseqs may overtake
+# each other (a send waits for its conversation), rarely: those of a device are sorted where they are not in order.
 # Price: the blobs of a portion stay in memory until it is folded, 24 bytes per record beside them.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdlib cimport realloc
+from cpython.unicode cimport PyUnicode_DecodeASCII
+from libc.stdlib cimport qsort, realloc
 
 cdef enum:
+    SEND_RUN_MAX = 256              # whoever asks what became of one of them reads them all
+    SEND_TEXT_MAX = 44              # "[cid,seq]," with twenty digits each
     PORTION_ROOM_MIN = 1024
     PORTION_RADIX_BITS = 11
     PORTION_RADIX = 1 << PORTION_RADIX_BITS
@@ -79,19 +83,61 @@ cdef inline tuple portion_event(const portion_key_t* key):
             event.message_count, <int64_t>event.digest,
             PyBytes_FromStringAndSize(<const char*>key.record + sizeof(event), event.payload_bytes))
 
-cdef inline tuple portion_send(const portion_key_t* key):
-    cdef journal_event event
-    cdef journal_skip skip
-    if (<const journal_head*>key.record).type == JOURNAL_SKIP:
-        memcpy(&skip, key.record, sizeof(skip))
-        return (skip.device, skip.cseq, 0, 0)
-    memcpy(&event, key.record, sizeof(event))
-    return (event.device, event.cseq, event.cid, event.seq)
-
 cdef inline uint64_t portion_cseq(const portion_key_t* key) noexcept nogil:
     if (<const journal_head*>key.record).type == JOURNAL_SKIP:
         return (<const journal_skip*>key.record).cseq
     return (<const journal_event*>key.record).cseq
+
+# 0: it was skipped.
+cdef inline uint64_t portion_seq(const portion_key_t* key) noexcept nogil:
+    if (<const journal_head*>key.record).type == JOURNAL_SKIP:
+        return 0
+    return (<const journal_event*>key.record).seq
+
+cdef int portion_by_cseq(const void* a, const void* b) noexcept nogil:
+    cdef uint64_t x = portion_cseq(<const portion_key_t*>a), y = portion_cseq(<const portion_key_t*>b)
+    if x == y:
+        x, y = (<const portion_key_t*>a).pos, (<const portion_key_t*>b).pos
+    return (x > y) - (x < y)
+
+# Of sorted sends those of each device by cseq, the sends of one cseq in journal order.
+cdef void portion_sort_cseqs(portion_keys_t* k) noexcept nogil:
+    cdef size_t begin = 0, i
+    cdef bint sorted_ = True
+    for i in range(1, k.count + 1):
+        if i < k.count and k.keys[i].id == k.keys[begin].id:
+            sorted_ = sorted_ and portion_cseq(&k.keys[i]) >= portion_cseq(&k.keys[i - 1])
+            continue
+        if not sorted_:
+            qsort(&k.keys[begin], i - begin, sizeof(portion_key_t), portion_by_cseq)
+        begin = i
+        sorted_ = True
+
+cdef size_t portion_digits(char* to, uint64_t number) noexcept nogil:
+    cdef char digits[20]
+    cdef size_t n = 0, i
+    while True:
+        digits[n] = <char>(c'0' + number % 10)
+        number //= 10
+        n += 1
+        if number == 0:
+            break
+    for i in range(n):
+        to[i] = digits[n - 1 - i]
+    return n
+
+# "[cid,seq]," of one send; how many characters.
+cdef size_t portion_send_text(char* to, const portion_key_t* key) noexcept nogil:
+    cdef size_t n = 1
+    cdef bint skipped = (<const journal_head*>key.record).type == JOURNAL_SKIP
+    to[0] = c'['
+    n += portion_digits(to + n, 0 if skipped else (<const journal_event*>key.record).cid)
+    to[n] = c','
+    n += 1
+    n += portion_digits(to + n, portion_seq(key))
+    to[n] = c']'
+    to[n + 1] = c','
+    return n + 2
 
 
 @cython.final
@@ -166,6 +212,8 @@ cdef class Portion:
         if not self._sorted:
             with nogil:
                 fits = portion_sort(&self._events) and portion_sort(&self._sends)
+                if fits:
+                    portion_sort_cseqs(&self._sends)
             if not fits:
                 raise MemoryError
             self._sorted = True
@@ -177,11 +225,48 @@ cdef class Portion:
         for i in range(self._events.count):
             yield portion_event(&self._events.keys[i])
 
-    def sends(self):
-        cdef size_t i
+    def event_runs(self, uint64_t first_id):
+        cdef size_t i, begin = 0
+        cdef const journal_event* event
+        cdef const journal_event* after
         self._sort()
-        for i in range(self._sends.count):
-            yield portion_send(&self._sends.keys[i])
+        for i in range(self._events.count):
+            event = <const journal_event*>self._events.keys[i].record
+            if i + 1 < self._events.count:
+                after = <const journal_event*>self._events.keys[i + 1].record
+                if after.cid == event.cid and after.seq == event.seq + 1:
+                    continue
+            yield (event.cid, event.seq - (i - begin), event.seq, first_id + begin)
+            begin = i + 1
+
+    def send_runs(self):
+        cdef size_t i = 0
+        self._sort()
+        while i < self._sends.count:
+            yield self._send_run(&i)
+
+    cdef tuple _send_run(self, size_t* i):
+        cdef char text[1 + SEND_RUN_MAX * SEND_TEXT_MAX]
+        cdef size_t n = 1
+        cdef uint64_t device = self._sends.keys[i[0]].id, first = portion_cseq(&self._sends.keys[i[0]]), cseq = first
+        text[0] = c'['
+        while (i[0] < self._sends.count and self._sends.keys[i[0]].id == device and cseq - first < SEND_RUN_MAX
+               and portion_cseq(&self._sends.keys[i[0]]) == cseq):
+            n += portion_send_text(text + n, self._take_send(i))
+            cseq += 1
+        text[n - 1] = c']'
+        return (device, first, cseq - 1, PyUnicode_DecodeASCII(text, n, NULL))
+
+    # What became of the cseq at i, a stored send before a skip; i goes on to the next cseq.
+    cdef const portion_key_t* _take_send(self, size_t* i) noexcept:
+        cdef const portion_key_t* first = &self._sends.keys[i[0]]
+        cdef const portion_key_t* found = first
+        while (i[0] < self._sends.count and self._sends.keys[i[0]].id == first.id
+               and portion_cseq(&self._sends.keys[i[0]]) == portion_cseq(first)):
+            if portion_seq(found) == 0:
+                found = &self._sends.keys[i[0]]
+            i[0] += 1
+        return found
 
     def heads(self) -> list:
         cdef size_t i

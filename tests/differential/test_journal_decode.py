@@ -43,7 +43,14 @@ def gathered(make: Callable[[], Any], batches: list[tuple[int, int, bytes]]) -> 
             portion.add(*batch)
     except ValueError:
         return "refused"
-    tables = (portion.events(), portion.sends(), portion.heads(), sorted(portion.senders()), portion.highest_cseqs())
+    tables = (
+        portion.events(),
+        portion.event_runs(7),
+        portion.send_runs(),
+        portion.heads(),
+        sorted(portion.senders()),
+        portion.highest_cseqs(),
+    )
     return [list(table) for table in tables], portion.members, portion.positions, portion.rows
 
 
@@ -91,7 +98,7 @@ def test_portions_of_several_batches_sort_alike(batches: list[list[tuple[int, in
 def test_a_portion_that_was_read_takes_no_more() -> None:
     portion = _native.Portion()
     portion.add(1, 1, codec.encode_skip(1, 1))
-    assert list(portion.sends()) == [(1, 1, 0, 0)]
+    assert list(portion.send_runs()) == [(1, 1, 1, "[[0,0]]")]
     with pytest.raises(ValueError, match="has been read"):
         portion.add(2, 1, codec.encode_skip(1, 2))
 

@@ -50,51 +50,80 @@ class Rule(NamedTuple):
 RULES = (
     Rule(
         "event_contiguous",
-        "SELECT cid, min(seq), max(seq), count(*) FROM event GROUP BY cid HAVING min(seq) <> 1 OR max(seq) <> count(*)",
+        "SELECT cid, min(first_seq), max(last_seq), sum(last_seq - first_seq + 1) AS held FROM event_run GROUP BY cid "
+        "HAVING min(first_seq) <> 1 OR max(last_seq) <> held",
         "conversation {0}: events run from {1} to {2}, but there are {3}",
     ),
     Rule(
+        "event_run",
+        "SELECT cid, first_seq, last_seq, first_id FROM event_run r WHERE (SELECT count(*) FROM event e WHERE e.id "
+        "BETWEEN first_id AND first_id + last_seq - first_seq AND e.cid = r.cid AND e.seq = first_seq + e.id - first_id"
+        ") <> last_seq - first_seq + 1",
+        "events {0}:{1} to {2} are not all in the rows from {3} on",
+    ),
+    Rule(
+        "event_count",
+        "SELECT * FROM (SELECT (SELECT count(*) FROM event) AS stored, "
+        "(SELECT ifnull(sum(last_seq - first_seq + 1), 0) FROM event_run) AS known) WHERE stored <> known",
+        "{0} events are stored, but {1} can be found",
+    ),
+    Rule(
         "head_seq",
-        "SELECT c.id, c.head_seq, ifnull((SELECT max(seq) FROM event e WHERE e.cid = c.id), 0) AS last "
+        "SELECT c.id, c.head_seq, ifnull((SELECT max(last_seq) FROM event_run r WHERE r.cid = c.id), 0) AS last "
         "FROM conversation c WHERE c.head_seq <> last",
         "conversation {0}: head_seq is {1}, its last event is {2}",
     ),
     Rule(
         "head_counts",
         "SELECT c.id, c.message_count, e.message_count, c.last_ts, e.ts FROM conversation c "
-        "JOIN event e ON e.cid = c.id AND e.seq = c.head_seq "
+        "JOIN event_run r ON r.cid = c.id AND r.last_seq = c.head_seq JOIN event e ON e.id = r.first_id + r.last_seq "
+        "- r.first_seq "
         "WHERE c.message_count <> e.message_count OR c.last_ts <> e.ts",
         "conversation {0}: message_count {1} and last_ts {3}, its last event says {2} and {4}",
     ),
     Rule(
         "event_conversation",
-        "SELECT DISTINCT cid FROM event WHERE cid NOT IN (SELECT id FROM conversation)",
+        "SELECT DISTINCT cid FROM event_run WHERE cid NOT IN (SELECT id FROM conversation)",
         "events of conversation {0}, which does not exist",
     ),
     Rule(
         "event_order",
-        "SELECT cid, seq, ts, before_ts, message_count, before_count FROM (SELECT cid, seq, ts, message_count, "
-        "lag(ts) OVER w AS before_ts, lag(message_count, 1, 0) OVER w AS before_count FROM event "
-        "WINDOW w AS (PARTITION BY cid ORDER BY seq)) "
-        "WHERE ts < before_ts OR message_count - before_count NOT IN (0, 1)",
+        "SELECT e.cid, e.seq, e.ts, before.ts, e.message_count, ifnull(before.message_count, 0) FROM event_run r "
+        "CROSS JOIN event e ON e.id BETWEEN r.first_id AND r.first_id + r.last_seq - r.first_seq "
+        "LEFT JOIN event before ON before.id = CASE WHEN e.id > r.first_id THEN e.id - 1 ELSE "
+        "(SELECT first_id + last_seq - first_seq FROM event_run p WHERE p.cid = r.cid AND p.first_seq < r.first_seq "
+        "ORDER BY p.first_seq DESC LIMIT 1) END "
+        "WHERE e.ts < before.ts OR e.message_count - ifnull(before.message_count, 0) NOT IN (0, 1)",
         "event {0}:{1}: time {2} after {3}, message_count {4} after {5}",
     ),
     Rule(
-        "event_idempotency",
-        "SELECT e.cid, e.seq, e.device, e.cseq, i.cid, i.seq FROM event e LEFT JOIN idempotency i "
-        "ON i.device = e.device AND i.cseq = e.cseq "
-        "WHERE e.device <> 0 AND (i.cid IS NOT e.cid OR i.seq IS NOT e.seq)",
-        "event {0}:{1} is send {3} of device {2}, for which the idempotency table says {4}:{5}",
+        # With send_event: every send has an event of its own, so equal numbers mean every event has its send.
+        "event_send",
+        "SELECT device, sum(events), sum(sends) FROM (SELECT device, count(*) AS events, 0 AS sends FROM event "
+        "WHERE device <> 0 GROUP BY device UNION ALL "
+        "SELECT device, 0, count(*) FROM send WHERE seq <> 0 GROUP BY device) GROUP BY device "
+        "HAVING sum(events) <> sum(sends)",
+        "device {0}: {1} events, but {2} of its sends are said to be stored",
     ),
     Rule(
-        "idempotency_event",
-        "SELECT i.device, i.cseq, i.cid, i.seq FROM idempotency i LEFT JOIN event e ON e.cid = i.cid AND e.seq = i.seq "
-        "WHERE i.seq <> 0 AND (e.device IS NOT i.device OR e.cseq IS NOT i.cseq)",
+        "send_event",
+        "SELECT s.device, s.cseq, s.cid, s.seq FROM send s LEFT JOIN event_run r ON r.cid = s.cid AND r.first_seq = "
+        "(SELECT max(first_seq) FROM event_run WHERE cid = s.cid AND first_seq <= s.seq) "
+        "LEFT JOIN event e ON e.id = r.first_id + s.seq - r.first_seq AND e.cid = s.cid AND e.seq = s.seq "
+        "WHERE s.seq <> 0 AND (e.device IS NOT s.device OR e.cseq IS NOT s.cseq)",
         "send {1} of device {0} is said to be event {2}:{3}, which is another one or missing",
     ),
     Rule(
+        "send_run",
+        "SELECT device, first_cseq, last_cseq FROM (SELECT *, lag(last_cseq, 1, 0) OVER (PARTITION BY device ORDER BY "
+        "first_cseq) AS before FROM send_run) "
+        "WHERE first_cseq <= before OR json_array_length(sends) <> last_cseq - first_cseq + 1",
+        "device {0}: the run of sends {1} to {2} is not as long as it says, or begins before another one ends",
+    ),
+    Rule(
         "device_cseq_max",
-        "SELECT d.id, d.cseq_max, ifnull((SELECT max(cseq) FROM idempotency i WHERE i.device = d.id), 0) AS highest "
+        "SELECT d.id, d.cseq_max, max(ifnull((SELECT max(last_cseq) FROM send_run r WHERE r.device = d.id), 0), "
+        "ifnull((SELECT max(cseq) FROM late_send l WHERE l.device = d.id), 0)) AS highest "
         "FROM device d WHERE d.cseq_max <> highest",
         "device {0}: cseq_max is {1}, its highest stored send is {2}",
     ),
@@ -142,7 +171,7 @@ def check_store(directory: Path, decode: Decoder | None = None, *, vfs: str | No
                 findings += check_migrations(connection)
                 for rule in RULES:
                     findings += violations(connection, rule)
-                for table in ("event", "idempotency", "conversation", "membership", "position"):
+                for table in ("event", "send_run", "conversation", "membership", "position"):
                     checked[table] = int(connection.execute(f"SELECT count(*) FROM {table}").get)  # noqa: S608
     except StorageError as error:
         findings.append(Finding("readable", MAIN_NAME, str(error)))

@@ -1,14 +1,18 @@
 """The fold: moves journal batches into their places in the main database.
 
 Facts: an event inserted straight into its place dirties one or two pages of its own when traffic is spread over
-thousands of conversations; sorted by conversation, a hundred thousand of them share those pages.
-Consequence: read a bounded portion of the journal, sort every table by its key, and write all of it together
-with `folded_pos` in one transaction. A crash anywhere leaves the transaction whole or absent, and the next fold begins
-where `folded_pos` says: nothing is folded twice, nothing is left out.
+thousands of conversations. Sorted by conversation, a hundred thousand of them still dirtied 22,000 pages, because every
+full one is split and evened out with its neighbours; behind all older events they fill 3,400.
+Consequence: read a bounded portion of the journal, sort every table by its key, put events and sends behind all others
+with one small row that says where those of a conversation or device are, and write all of it together with `folded_pos`
+in one transaction. A crash anywhere leaves the transaction whole or absent, and the next fold begins where `folded_pos`
+says: nothing is folded twice, nothing is left out.
 Then checkpoint, which syncs, and only then unlink segments that lie below what was checkpointed (database.py says why
-that is safe). Price: journal and database hold the newest events twice for a while.
+that is safe). Price: journal and database hold the newest events twice for a while, and the history of a conversation
+lies in as many places as folds brought something to it.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
@@ -29,10 +33,25 @@ from chatd.storage.sqlite.segment_chain import SegmentChain
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_INSERT_EVENT = "INSERT INTO event VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Without an id each gets the one behind the highest.
+_INSERT_EVENT = (
+    "INSERT INTO event(cid, seq, ts, sender, device, cseq, kind, message_count, digest, body) "
+    "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_NEXT_EVENT_ID = "SELECT ifnull(max(id), 0) + 1 FROM event"
+# What does not continue its conversation gets no id, which NOT NULL refuses.
+_INSERT_EVENT_RUN = (
+    "INSERT INTO event_run VALUES(?1, ?2, ?3, "
+    "CASE WHEN ?2 = 1 + ifnull((SELECT head_seq FROM conversation WHERE id = ?1), ?2 - 1) THEN ?4 END)"
+)
+_INSERT_SEND_RUN = (
+    "INSERT INTO send_run SELECT ?1, ?2, ?3, ?4 "
+    "WHERE ?2 > ifnull((SELECT last_cseq FROM send_run WHERE device = ?1 ORDER BY first_cseq DESC LIMIT 1), 0)"
+)
 # A skip may be followed by the send it gave up, when the client changed its mind; a stored send is never replaced.
-_INSERT_IDEMPOTENCY = (
-    "INSERT INTO idempotency VALUES(?, ?, ?, ?) "
+_INSERT_LATE_SENDS = (
+    "INSERT INTO late_send SELECT ?1, ?2 + key, value ->> 0, value ->> 1 FROM json_each(?4) "
+    "WHERE NOT EXISTS (SELECT 1 FROM send_run WHERE device = ?1 AND first_cseq = ?2 AND sends = ?4) "
     "ON CONFLICT DO UPDATE SET cid = excluded.cid, seq = excluded.seq WHERE seq = 0"
 )
 _UPDATE_CONVERSATION = (
@@ -94,7 +113,7 @@ class SqliteFolder:
         self._main: apsw.Connection | None = None
         self._chain = SegmentChain(directory, settings.vfs)
         self._checkpointed_at = time.monotonic()
-        self.cost_ns = dict.fromkeys(("read", "event", "idempotency", "other", "commit", "checkpoint"), 0)
+        self.cost_ns = dict.fromkeys(("read", "event", "send", "other", "commit", "checkpoint"), 0)
 
     @classmethod
     def open(
@@ -195,9 +214,12 @@ class SqliteFolder:
             oldest_ms = int((time.time() - self._settings.request_keys_s) * 1000)
             main.execute(_FORGET_REQUESTS, (oldest_ms, self._settings.request_keys_forgotten))
         with self._costs("event"):
+            next_id = main.execute(_NEXT_EVENT_ID).get
             main.executemany(_INSERT_EVENT, portion.events())
-        with self._costs("idempotency"):
-            main.executemany(_INSERT_IDEMPOTENCY, portion.sends())
+            main.executemany(_INSERT_EVENT_RUN, portion.event_runs(next_id))
+        with self._costs("send"):
+            if left_out(main, _INSERT_SEND_RUN, portion.send_runs()):
+                main.executemany(_INSERT_LATE_SENDS, portion.send_runs())
         with self._costs("other"):
             main.executemany(_UPDATE_CONVERSATION, portion.heads())
             main.executemany(_UPDATE_DEVICE, portion.highest_cseqs())
@@ -244,6 +266,13 @@ class SqliteFolder:
             yield
         finally:
             self.cost_ns[stage] += time.thread_time_ns() - begin
+
+
+def left_out(main: apsw.Connection, sql: str, rows: Iterable[tuple[Any, ...]]) -> int:
+    """Insert all rows; of how many the statement made nothing."""
+    before, seen = main.total_changes(), itertools.count()
+    main.executemany(sql, (row for row, _ in zip(rows, seen, strict=False)))
+    return next(seen) - (main.total_changes() - before)
 
 
 def newest(records: Iterable[tuple[Any, ...]], *, key_columns: int) -> list[tuple[Any, ...]]:

@@ -18,6 +18,31 @@ from chatd.storage.sqlite.database import meta_number
 
 _KEYS_PER_QUERY = 500
 
+# From the run in which ?2 lies to the one in which ?3 lies.
+_EVENTS = """
+SELECT e.cid, e.seq, e.ts, e.sender, e.kind, e.body FROM event_run r CROSS JOIN event e
+ON e.id BETWEEN r.first_id + max(?2 - r.first_seq, 0) AND r.first_id + min(?3, r.last_seq) - r.first_seq
+WHERE r.cid = ?1 AND r.first_seq <= ?3
+AND r.first_seq >= ifnull((SELECT max(first_seq) FROM event_run WHERE cid = ?1 AND first_seq <= ?2), 0)
+ORDER BY r.first_seq, e.id LIMIT ?4
+"""
+_MESSAGE_COUNT = """
+SELECT e.message_count FROM event_run r CROSS JOIN event e ON e.id = r.first_id + min(?2, r.last_seq) - r.first_seq
+WHERE r.cid = ?1 AND r.first_seq <= ?2 ORDER BY r.first_seq DESC LIMIT 1
+"""
+_STORED_SEND = """
+SELECT s.cid, s.seq, ifnull(e.ts, 0), ifnull(e.digest, 0) FROM (
+    SELECT cid, seq FROM late_send WHERE device = ?1 AND cseq = ?2
+    UNION ALL SELECT sends -> (?2 - first_cseq) ->> 0, sends -> (?2 - first_cseq) ->> 1 FROM send_run
+    WHERE device = ?1 AND last_cseq >= ?2
+    AND first_cseq = (SELECT max(first_cseq) FROM send_run WHERE device = ?1 AND first_cseq <= ?2)
+) s
+LEFT JOIN event_run r ON r.cid = s.cid
+AND r.first_seq = (SELECT max(first_seq) FROM event_run WHERE cid = s.cid AND first_seq <= s.seq)
+LEFT JOIN event e ON e.id = r.first_id + s.seq - r.first_seq AND e.cid = s.cid AND e.seq = s.seq
+ORDER BY s.seq DESC LIMIT 1
+"""
+
 
 class SqliteReader:
     """See interface.Reader. Thread-safe; connections are opened when first needed."""
@@ -61,7 +86,14 @@ class SqliteView(SqlView):
     """See interface.View; the queries are SqlView's."""
 
     # CROSS JOIN keeps the order of the tables, which the planner would turn round.
-    dialect: ClassVar[Dialect] = Dialect(greatest="max", by_user="INDEXED BY membership_uid", join="CROSS JOIN")
+    dialect: ClassVar[Dialect] = Dialect(
+        greatest="max",
+        by_user="INDEXED BY membership_uid",
+        join="CROSS JOIN",
+        events=_EVENTS,
+        message_count=_MESSAGE_COUNT,
+        stored_send=_STORED_SEND,
+    )
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection

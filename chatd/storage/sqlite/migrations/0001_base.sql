@@ -72,8 +72,11 @@ CREATE TABLE position(
 ) WITHOUT ROWID;
 CREATE INDEX position_uid ON position(uid, changed_pos);
 
+-- In the order in which they were folded, and a fold sorts by conversation: a new row goes behind all others, so that a
+-- page is written once. event_run says where those of a conversation are.
 -- message_count counts the messages of the conversation up to and including this event: unread is a difference.
 CREATE TABLE event(
+    id INTEGER PRIMARY KEY,
     cid INTEGER NOT NULL,
     seq INTEGER NOT NULL,
     ts INTEGER NOT NULL,
@@ -83,18 +86,40 @@ CREATE TABLE event(
     kind INTEGER NOT NULL,
     message_count INTEGER NOT NULL,
     digest INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    PRIMARY KEY(cid, seq)
+    body BLOB NOT NULL
+);
+
+-- One row per conversation and fold: the events first_seq to last_seq have the ids from first_id on, without gaps.
+CREATE TABLE event_run(
+    cid INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    first_id INTEGER NOT NULL,
+    PRIMARY KEY(cid, first_seq)
 ) WITHOUT ROWID;
 
--- Where each send of a device went; seq 0: the client skipped that number. Time and digest are those of the event.
-CREATE TABLE idempotency(
+-- Where the sends of a device went, up to 256 in a row: [[cid, seq], …] of first_cseq to last_cseq; seq 0: the client
+-- skipped that number. Time and digest are those of the event. The runs of a device follow each other.
+CREATE TABLE send_run(
+    device INTEGER NOT NULL,
+    first_cseq INTEGER NOT NULL,
+    last_cseq INTEGER NOT NULL,
+    sends TEXT NOT NULL,
+    PRIMARY KEY(device, first_cseq)
+);
+
+-- Sends that came when a later number of their device had been folded already. What a run calls skipped may be here.
+CREATE TABLE late_send(
     device INTEGER NOT NULL,
     cseq INTEGER NOT NULL,
     cid INTEGER NOT NULL,
     seq INTEGER NOT NULL,
     PRIMARY KEY(device, cseq)
 ) WITHOUT ROWID;
+
+CREATE VIEW send(device, cseq, cid, seq) AS
+SELECT r.device, r.first_cseq + s.key, s.value ->> 0, s.value ->> 1 FROM send_run r, json_each(r.sends) s
+UNION ALL SELECT device, cseq, cid, seq FROM late_send;
 
 CREATE TABLE request_key(
     uid INTEGER NOT NULL,
