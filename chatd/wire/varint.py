@@ -35,6 +35,8 @@ def size(value: int) -> int:
 def decode(data: bytes | memoryview, offset: int = 0, end: int | None = None) -> tuple[int, int]:
     """Value and the offset behind it. WireError when it is cut off at `end`, too long, or not the shortest form."""
     end = len(data) if end is None else end
+    if offset < end and data[offset] < 0x80:
+        return data[offset], offset + 1
     value = 0
     for index in range(VARINT_BYTES_MAX):
         at = offset + index

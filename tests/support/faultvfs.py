@@ -162,6 +162,8 @@ class FaultVfs(apsw.VFS):
         """Count a call and raise if a rule is due."""
         suffix = "-wal" if file.endswith("-wal") else ".db"
         self.calls[operation, suffix] = self.calls.get((operation, suffix), 0) + 1
+        if not self._rules:
+            return
         for index, (rule, after) in enumerate(self._rules):
             if rule.operation == operation and file.endswith(rule.suffix):
                 if after:
@@ -187,12 +189,13 @@ class FaultVfs(apsw.VFS):
         self._rules.clear()
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "FaultFile":  # noqa: N802
-        file = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
-        self.begin("open", Path(file).name)
-        return FaultFile(self, name, flags, Path(file).name)
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
+        file = path.rpartition("/")[2]
+        self.begin("open", file)
+        return FaultFile(self, name, flags, file)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
-        self.journal.add("delete", Path(filename).name)
+        self.journal.add("delete", filename.rpartition("/")[2])
         super().xDelete(filename, syncdir)
 
 

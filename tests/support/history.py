@@ -6,18 +6,18 @@ machine the run is on. A payload is known by its hash, so a history is small and
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 
 def digest(payload: bytes) -> str:
     return blake2b(payload, digest_size=8).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """One attempt to store an event, retries included: they share (device, cseq)."""
 
     user: int
@@ -34,8 +34,7 @@ class Send:
     connection: int = 0  # on which it was sent
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """One DELIVER as it came over a connection."""
 
     connection: int
@@ -50,8 +49,7 @@ class Seen:
     history: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Lag:
+class Lag(NamedTuple):
     connection: int
     cid: int  # 0: all conversations
     from_seq: int
@@ -59,8 +57,7 @@ class Lag:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(NamedTuple):
     connection: int
     user: int
     device: int
@@ -68,8 +65,7 @@ class Connected:
     closed: float = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Pulled:
+class Pulled(NamedTuple):
     """A complete read of cid up to its head, begun at `begun`: the seqs it returned."""
 
     user: int
@@ -79,8 +75,7 @@ class Pulled:
     seqs: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     connection: int
     cid: int
     user: int
@@ -89,8 +84,7 @@ class Receipt:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """Membership as acked: events join_seq..leave_seq are for this user; leave_seq 0 = still a member."""
 
     user: int
@@ -100,8 +94,7 @@ class Interval:
     removal_acked: float = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """One event of the final read of a conversation."""
 
     cid: int
@@ -112,8 +105,7 @@ class Stored:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(NamedTuple):
     """One event as the client library handed it to the application."""
 
     device: int
@@ -150,7 +142,7 @@ class History:
     def save(self, path: Path) -> None:
         with path.open("w") as out:
             for record in self.records():
-                out.write(json.dumps({"type": type(record).__name__, **asdict(record)}) + "\n")
+                out.write(json.dumps({"type": type(record).__name__, **record._asdict()}) + "\n")
 
 
 PLACE: dict[type, str] = {

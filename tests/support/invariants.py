@@ -141,6 +141,8 @@ def skipped(history: History) -> Findings:
             lanes[seen.connection, seen.cid].append(seen)
     for (connection, cid), lane in lanes.items():
         for before, after in pairwise(lane):
+            if after.seq == before.seq + 1:
+                continue
             for seq in range(before.seq + 1, after.seq):
                 explained = (
                     seq in own[after.device, cid]

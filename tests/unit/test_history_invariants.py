@@ -1,7 +1,6 @@
 """Every invariant accepts a right history and names itself on a wrong one: a checker that cannot fail is none."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from support.history import Applied, Connected, History, Interval, Lag, Pulled, Receipt, Seen, Send, Stored
@@ -24,7 +23,7 @@ def right() -> History:
             ALICE, PHONE, n, CID, f"h{n}", n, transmitted=n, answered=n + 0.5, outcome="ok", seq=n, ts=n, connection=100
         )
         if n == 2:
-            history.add(replace(sent, invoked=1.8, answered=1.9, outcome="retryable", seq=0))
+            history.add(sent._replace(invoked=1.8, answered=1.9, outcome="retryable", seq=0))
         history.add(sent)
         history.add(Stored(CID, n, ALICE, (PHONE, n), ts=n, hash=f"h{n}"))
         history.add(Seen(200, BOB, LAPTOP, CID, n, ALICE, ts=n, hash=f"h{n}", at=n + 0.6))
@@ -42,7 +41,7 @@ def drop_from_log(history: History) -> None:
 def change(kind: str, index: int, **fields: object) -> Callable[[History], None]:
     def apply(history: History) -> None:
         records = getattr(history, kind)
-        records[index] = replace(records[index], **fields)
+        records[index] = records[index]._replace(**fields)
 
     return apply
 
@@ -104,7 +103,7 @@ def test_lag_and_own_events_explain_a_step() -> None:
     history.add(Lag(200, CID, 2, 2, at=2.0))
     assert check(history) == []
     history.lags.clear()
-    history.stored[1] = replace(history.stored[1], device_cseq=(LAPTOP, 1), sender=BOB)
+    history.stored[1] = history.stored[1]._replace(device_cseq=(LAPTOP, 1), sender=BOB)
     assert "SKIP" not in {finding.word for finding in check(history)}
 
 

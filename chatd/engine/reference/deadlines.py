@@ -1,4 +1,5 @@
-"""What becomes due with time. The native engine keeps a timing wheel; here every connection is looked at in every tick.
+"""What becomes due with time. The native engine keeps a timing wheel; here every connection is looked at when the clock
+has moved since the tick before.
 
 Everything is monotonic time, but for the expiry of tokens, which is wall time by definition.
 """
@@ -15,8 +16,11 @@ DRAIN_STEP_MS = 10
 
 
 def run(state: State) -> None:
-    for conn in list(state.connections.values()):
-        look_at(state, conn)
+    moment = state.now_ms, state.wall_ms
+    if moment != state.looked_at:
+        state.looked_at = moment
+        for conn in list(state.connections.values()):
+            look_at(state, conn)
     refuse_overdue_sends(state)
     if state.drain_start_ms:
         drain(state)

@@ -96,8 +96,10 @@ class ReferenceEngine:
     def _relieve_pressure(self, state: State) -> None:
         """All queues together hold too much: at 90 % the largest one lags, at 100 % it is closed."""
         limit = state.settings.queues_bytes_max
+        if 10 * state.queued_bytes <= 9 * limit:
+            return
         live = [conn for conn in state.connections.values() if conn.is_live and conn.queue]
-        if 10 * state.queued_bytes <= 9 * limit or not live:
+        if not live:
             return
         largest = max(live, key=lambda conn: conn.queue_bytes)
         if state.queued_bytes > limit:

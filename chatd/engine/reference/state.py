@@ -272,6 +272,7 @@ class State:
         self.settings = settings
         self.now_ns = 0
         self.wall_ms = TIME_EPOCH_MS
+        self.looked_at = 0, 0  # the moment at which deadlines were last looked at
         self.random = (settings.random_seed or int.from_bytes(os.urandom(8), "little")) | 1
         self.connections: dict[int, Connection] = {}
         self.generations: list[int] = []  # by slot

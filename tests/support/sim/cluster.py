@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 import trio.testing
+from trio._core import _run as trio_run
 
 from chatd.errors import StorageError, StoreCorruptError
 from support.history import History
@@ -81,36 +82,53 @@ class Cluster:
                     await result
             await self._settle()
 
-    def _carry(self) -> bool:
-        moved = False
+    def _turn_shards(self) -> bool:
+        due = [host for host in self.shards if host.runs]
+        if not due:
+            return False
+        if len(due) > 1:
+            self.rng.shuffle(due)
+        for host in due:
+            host.turn()
+        self.carry()
+        return True
+
+    async def _turn_hub(self) -> bool:
+        if not self.hub.runs:
+            return False
+        try:
+            self.hub.turn()
+        except Died:
+            self.fired("store_failed")
+            await self.lose_hub(self.rng.choice((50, 300)), store_failed=True)
+        self.carry()
+        return True
+
+    def carry(self) -> None:
+        """What processes have published, or could not while there was no room, arrives at the other end."""
         for index, link in self.links.items():
             if link.stalled_until_ms > self.now_ms:
                 continue
             if link.up.carry():
-                self.hub.dirty = moved = True
+                self.hub.dirty = True
             if link.down.carry():
-                self.shards[index].dirty = moved = True
-        return moved
+                self.shards[index].dirty = True
+
+    def stall(self, link: Link, duration_ms: int) -> None:
+        link.stalled_until_ms = self.now_ms + duration_ms
+        self.later(duration_ms, self.carry)
 
     async def _settle(self) -> None:
         """Let every process run until none has anything left to do at this moment."""
         for _ in range(ROUNDS_MAX):
-            moved = False
-            for host in self.rng.sample(self.shards, len(self.shards)):
-                moved = host.turn() or moved
-            moved = self._carry() or moved
-            try:
-                moved = self.hub.turn() or moved
-            except Died:
-                self.fired("store_failed")
-                await self.lose_hub(self.rng.choice((50, 300)), store_failed=True)
-                moved = True
-            moved = self._carry() or moved
+            moved = self._turn_shards()
+            moved = await self._turn_hub() or moved
             if not moved:
-                if not self._timers_due and trio.lowlevel.current_statistics().tasks_runnable == 0:
+                if not self._timers_due and not trio_run.GLOBAL_RUN_CONTEXT.runner.runq:
                     return
                 self._timers_due = False
                 await trio.testing.wait_all_tasks_blocked()
+                self.carry()
                 if not any(host.runs for host in (*self.shards, self.hub)):
                     return
         raise AssertionError(f"seed {self.seed}: the processes do not come to rest at {self.now_ms} ms")
@@ -220,6 +238,7 @@ class Cluster:
             host.frozen_until_ms = 0
         for link in self.links.values():
             link.stalled_until_ms = 0
+        self.carry()
         if self.hub.store is not None and self.hub.up and self.hub.hub is not None and self.hub.hub.settings.read_only:
             await self.lose_hub(0)
         await self.start_hub()

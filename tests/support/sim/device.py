@@ -153,6 +153,9 @@ class Device:
 
     def _work(self, now: int) -> None:
         out = b""
+        if not self.pending and not self.requests and self._received == self._acked and self.positions.at_rest:
+            self._beat(now)
+            return
         if self._received > self._acked:
             self._acked = self._received
             out += ack(self._received)
@@ -172,7 +175,11 @@ class Device:
             out += asks
         if out:
             self._ask(out)
-        elif now - max(self._heard_ms, self._asked_ms, self._since_ms) > self.heartbeat_ms // 2:
+        else:
+            self._beat(now)
+
+    def _beat(self, now: int) -> None:
+        if now - max(self._heard_ms, self._asked_ms, self._since_ms) > self.heartbeat_ms // 2:
             self._since_ms = now
             self._put(encode(make(Op.PING, echo=b"")))
 

@@ -191,14 +191,11 @@ class ShardHost(Host):
         self.engine.set_time((1000 + self.world.now_ms) * 1_000_000)
         self.dirty = True
 
-    def turn(self) -> bool:
-        if not self.runs:
-            return False
+    def turn(self) -> None:
         self.dirty = False
         assert self.shard is not None
         while self.shard.turn(POLL_BUDGET_US):
             pass
-        return True
 
     async def kill(self) -> None:
         await self._stop()
@@ -272,15 +269,12 @@ class HubHost(Host):
                 await trio.sleep(rng.choice((0.0, 0.01, 0.1)))
         return answer
 
-    def turn(self) -> bool:
+    def turn(self) -> None:
         """Died: the store failed and the process with it."""
-        if not self.runs:
-            return False
         self.dirty = False
         assert self.hub is not None
         while any(self.hub.turn()):
             pass
-        return True
 
     async def kill(self) -> None:
         """The store's connections go away like those of a process: nothing is rolled back that reached the files."""

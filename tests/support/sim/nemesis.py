@@ -97,7 +97,7 @@ async def stall_link(world: "World", rng: Random) -> None:
     link = world.links.get(rng.randrange(len(world.shards)))
     if link is not None:
         world.fired("stall_link")
-        link.stalled_until_ms = world.now_ms + rng.randint(50, 1500)
+        world.stall(link, rng.randint(50, 1500))
 
 
 async def freeze(world: "World", rng: Random) -> None:

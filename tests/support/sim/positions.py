@@ -27,7 +27,7 @@ class Positions:
     """
 
     at: dict[int, int] = field(default_factory=dict)
-    held: dict[int, dict[int, str]] = field(default_factory=dict)
+    held: dict[int, dict[int, str]] = field(default_factory=dict)  # behind a gap
     wanted: dict[int, tuple[int, int]] = field(default_factory=dict)
     asked: dict[int, Ask] = field(default_factory=dict)
     cursor: bytes = b""
@@ -47,16 +47,24 @@ class Positions:
         position = self.at.setdefault(cid, 0)
         if seq <= position:
             return []
-        held = self.held.setdefault(cid, {})
-        held[seq] = content
-        return self._release(cid)
+        if seq > position + 1:
+            self.held.setdefault(cid, {})[seq] = content
+            return []
+        self.at[cid] = seq
+        return [(seq, content), *self._release(cid)]
 
     def _release(self, cid: int) -> list[tuple[int, str]]:
-        held, position, ready = self.held.get(cid, {}), self.at[cid], []
+        """What was held and follows on what is there."""
+        held = self.held.get(cid)
+        if held is None:
+            return []
+        position, ready = self.at[cid], []
         while (position + 1) in held:
             position += 1
             ready.append((position, held.pop(position)))
         self.at[cid] = position
+        if not held:
+            del self.held[cid]
         return ready
 
     def want(self, cid: int, to_seq: int) -> None:
@@ -68,7 +76,7 @@ class Positions:
 
     def want_gaps(self) -> None:
         for cid, held in self.held.items():
-            if held and cid not in self.wanted and cid not in self.asked:
+            if cid not in self.wanted and cid not in self.asked:
                 self.want(cid, min(held) - 1)
 
     def next_asks(self, now_ms: int, limit: int) -> bytes:
@@ -91,6 +99,11 @@ class Positions:
     @property
     def idle(self) -> bool:
         return not (self.wanted or self.asked or self.sync_asked or self.sync_wanted)
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is asked, to be asked, or to be kept."""
+        return self.idle and not self.held and self.next_cursor is None
 
     def keep_cursor(self) -> None:
         """Everything that the pages of a SYNC named is there."""
@@ -121,4 +134,6 @@ class Positions:
             held = self.held.get(cid, {})
             for seq in [seq for seq in held if seq <= end]:
                 del held[seq]
+            if not held:
+                self.held.pop(cid, None)
         return ask, self._release(cid)
