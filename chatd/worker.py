@@ -16,7 +16,7 @@ import setproctitle
 import trio
 
 from chatd import logs
-from chatd.errors import ConfigError, StorageError, StoreCorruptError, StoreFailedError, StoreLockedError
+from chatd.errors import ConfigError, InternalError, StorageError, StoreCorruptError, StoreFailedError, StoreLockedError
 from chatd.server.roles import ROLES, Role
 from chatd.server.scheduling import schedule
 from chatd.supervisor import links
@@ -26,6 +26,7 @@ from chatd.supervisor.pulse import Pulse
 
 COMMANDS_MAX = 256
 PR_SET_PDEATHSIG = 1
+END_TIMEOUT_S = 3.0
 
 
 def main() -> None:
@@ -99,9 +100,14 @@ async def _run_role(entry: Any, role: Role, scope: trio.CancelScope, task_status
 
 
 async def _beat(pulse: Pulse, interval_s: float) -> None:
-    while True:
-        pulse.beat()
-        await trio.sleep(interval_s)
+    """Beat until the worker ends; from then on it has END_TIMEOUT_S, whatever still waits for an answer."""
+    try:
+        while True:
+            pulse.beat()
+            await trio.sleep(interval_s)
+    finally:
+        # A thread whose result could not be handed over (no memory) would be waited for until the watchdog kills.
+        faulthandler.dump_traceback_later(END_TIMEOUT_S, exit=True)
 
 
 async def _obey(
@@ -127,6 +133,8 @@ async def _obey(
                 await commands.send(("drain", message["window_ms"]))
             case "stop":
                 await commands.send(("stop",))
+    if control.failed:
+        raise InternalError("a worker that cannot be told anything any more has to be replaced")
     scope.cancel()
 
 

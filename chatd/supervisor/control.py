@@ -30,6 +30,8 @@ class Control:
         sock.setblocking(False)
         self._sock = trio.socket.from_stdlib_socket(sock)
         self._sending = trio.Lock()
+        self.failed = False
+        """receive() could not read any more, although the other side may still be there."""
 
     @staticmethod
     def pair() -> tuple["Control", socket.socket]:
@@ -65,6 +67,7 @@ class Control:
             return None
         except OSError as error:
             logs.get().error("the control socket cannot be read any more and counts as closed", error=str(error))
+            self.failed = True
             return None
         descriptors = array.array("i")
         for level, kind, data in ancillary:

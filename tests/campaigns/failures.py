@@ -41,7 +41,7 @@ def main() -> None:
         print(
             f"n = {failures[-1].number}: {total.fired.total()} failures, {len(total.findings)} violations", flush=True
         )
-        result = {"campaign": "n-th failures", "machine": described, "upto": options.upto, "step": options.step}
+        result = {"campaign": "n-th failures", "machine": described, "upto": failures[-1].number, "step": options.step}
         write(options.json, {**result, "seconds": round(time.monotonic() - began), **shown(total)})
     raise SystemExit(bool(total.findings))
 

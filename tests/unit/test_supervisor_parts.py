@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import trio
 
 from chatd.config import load
 from chatd.config.address import Address
@@ -15,6 +16,7 @@ from chatd.supervisor.control import DESCRIPTORS_MAX, PACKET_BYTES_MAX, Control
 from chatd.supervisor.listeners import close_listeners, open_listeners, probe
 from chatd.supervisor.notify import notify, watchdog_interval_s
 from chatd.supervisor.pulse import Pulse
+from chatd.worker import _obey
 
 
 def test_first_restart_is_immediate_and_later_ones_wait_longer() -> None:
@@ -62,6 +64,16 @@ async def test_control_refuses_what_the_other_side_could_not_take() -> None:
         await ours.send({"do": "x" * PACKET_BYTES_MAX})
     with pytest.raises(InternalError):
         await ours.send({"do": "x"}, [0] * (DESCRIPTORS_MAX + 1))
+    ours.close()
+    other.close()
+
+
+async def test_a_worker_that_cannot_read_its_control_socket_fails_instead_of_ending_in_peace() -> None:
+    ours, other = Control.pair()
+    send_commands, _ = trio.open_memory_channel[tuple[object, ...]](1)
+    os.dup2(os.memfd_create("no socket"), ours._sock.fileno())
+    with pytest.raises(InternalError, match="has to be replaced"):
+        await _obey("hub", ours, send_commands, trio.CancelScope())
     ours.close()
     other.close()
 
