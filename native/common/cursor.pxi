@@ -155,7 +155,7 @@ cdef inline size_t varint_size(uint64_t value) noexcept nogil:
 cdef inline void wr_varint(out_t* o, uint64_t value) noexcept nogil:
     cdef uint8_t* at
     if value >> 63:
-        at = wr_room(o, <size_t>-1)
+        wr_room(o, <size_t>-1)
         return
     at = wr_room(o, varint_size(value))
     if at == NULL:
@@ -223,3 +223,31 @@ def cursor_read(const uint8_t[::1] data not None, str plan not None) -> tuple[li
     if not rd_ok(&c):
         return None
     return values, rd_left(&c)
+
+
+def cursor_write(size_t room, list values not None) -> bytes | None:
+    """The mirror image of cursor_read: (letter, value) pairs into `room` bytes; None when they do not fit.
+
+    v: a varint, None when it is 2^63 or more; s: a varint length and the bytes.
+    """
+    cdef out_t o
+    cdef bytes text
+    cdef bytearray buffer = bytearray(room + 1)
+    cdef uint8_t* start = <uint8_t*>buffer
+    wr_init(&o, start, room)
+    for letter, value in values:
+        if letter == "b":
+            wr_u8(&o, value)
+        elif letter == "h":
+            wr_u16be(&o, value)
+        elif letter == "i":
+            wr_u32be(&o, value)
+        elif letter == "q":
+            wr_u64be(&o, value)
+        elif letter == "v":
+            wr_varint(&o, value)
+        else:
+            text = value
+            wr_varint(&o, <uint64_t>len(text))
+            wr_bytes(&o, <const uint8_t*>text, <size_t>len(text))
+    return bytes(buffer[:o.p - start]) if wr_ok(&o) else None

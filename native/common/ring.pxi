@@ -171,7 +171,7 @@ cdef void ring_commit(ring_t* r, size_t n) noexcept nogil:
 # Bytes of one eventfd write; EAGAIN means that the counter is at its maximum, which wakes as well.
 cdef void ring_wake(ring_t* r) noexcept nogil:
     cdef uint64_t one = 1
-    while posix_write(r.eventfd, &one, 8) < 0 and errno == EINTR:
+    while posix_write(r.eventfd, &one, 8) < 0 and errno == EINTR:  # uncovered: no signal comes just then
         pass
 
 # Make everything committed visible, and wake the reader if it sleeps. Returns whether it had to be woken.
@@ -183,7 +183,7 @@ cdef bint ring_publish(ring_t* r) noexcept nogil:
     fence_seq_cst()
     if load_relaxed_u32(&r.shared.reader_sleeping) == 0:
         return False
-    if exchange_u32(&r.shared.reader_sleeping, 0) == 0:
+    if exchange_u32(&r.shared.reader_sleeping, 0) == 0:  # uncovered: the reader wakes between the two lines
         return False
     ring_wake(r)
     return True
@@ -251,8 +251,8 @@ cdef ring_status ring_peek(ring_t* r, const uint8_t** payload, size_t* n) noexce
         return ring_fail(r)
     if length == RING_SKIP:
         position += r.capacity - (position & (r.capacity - 1))
-        # A skip is published together with the record behind it, which begins at offset 0 and is no skip.
-        if position >= r.head_seen or ring_take(r, position, &length) != RING_RECORD or length == RING_SKIP:
+        # A skip is published together with the record behind it, which begins at offset 0, where no skip is valid.
+        if position >= r.head_seen or ring_take(r, position, &length) != RING_RECORD:
             return ring_fail(r)
     r.tail_next = position + RING_RECORD_HEADER_BYTES + ring_padded(length)
     payload[0] = r.scratch
@@ -284,7 +284,7 @@ cdef void ring_wake_clear(ring_t* r) noexcept nogil:
     if r.shared == NULL:
         return
     store_relaxed_u32(&r.shared.reader_sleeping, 0)
-    while posix_read(r.eventfd, &count, 8) < 0 and errno == EINTR:
+    while posix_read(r.eventfd, &count, 8) < 0 and errno == EINTR:  # uncovered: no signal comes just then
         pass
 
 
@@ -299,14 +299,16 @@ cdef const char* ring_map(ring_t* r) noexcept nogil:
     cdef int seals = fcntl(r.memfd, F_GET_SEALS)
     if seals < 0 or (seals & F_SEAL_SHRINK) == 0:
         return "not a memfd sealed against shrinking"
-    if fstat(r.memfd, &status) != 0 or status.st_size < RING_HEADER_BYTES + RING_CAPACITY_MIN:
+    if fstat(r.memfd, &status) != 0:  # uncovered: it has just told its seals
+        return "it does not say how large it is"
+    if status.st_size < RING_HEADER_BYTES + RING_CAPACITY_MIN:
         return "too small"
     map_bytes = <size_t>status.st_size
     r.capacity = map_bytes - RING_HEADER_BYTES
     if r.capacity > RING_CAPACITY_MAX or r.capacity & (r.capacity - 1):
         return "its size is not a header and a power of two"
     mapping = mmap(NULL, map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, r.memfd, 0)
-    if mapping == MAP_FAILED:
+    if mapping == MAP_FAILED:  # uncovered: out of memory, which `make failures` causes
         return "it cannot be mapped"
     shared = <ring_header_t*>mapping
     r.record_bytes_max = <uint32_t>(r.capacity // 2 - RING_RECORD_HEADER_BYTES)
@@ -315,7 +317,8 @@ cdef const char* ring_map(ring_t* r) noexcept nogil:
     r.check_seed = crc32c_raw(CRC32C_START, <const uint8_t*>&r.epoch, 8)
     r.head = r.head_published = r.head_seen = load_acquire_u64(&shared.head)
     r.tail = r.tail_next = r.tail_seen = load_acquire_u64(&shared.tail)
-    if (r.scratch == NULL or shared.magic != <uint32_t>RING_MAGIC
+    if (r.scratch == NULL  # uncovered: out of memory, which `make failures` causes
+            or shared.magic != <uint32_t>RING_MAGIC
             or shared.layout_version != <uint32_t>RING_LAYOUT_VERSION or shared.capacity != r.capacity
             or r.head < r.tail or r.head - r.tail > r.capacity or (r.head | r.tail) & 7):
         free(r.scratch)
@@ -348,9 +351,10 @@ cdef int ring_memfd(uint64_t capacity, uint64_t epoch) noexcept nogil:
     header.layout_version = RING_LAYOUT_VERSION
     header.capacity = capacity
     header.epoch = epoch
-    if (fchmod(fd, 0o600) != 0 or ftruncate(fd, <off_t>(RING_HEADER_BYTES + capacity)) != 0
-            or posix_write(fd, &header, sizeof(header)) != <ssize_t>sizeof(header)
-            or fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0):
+    if (ftruncate(fd, <off_t>(RING_HEADER_BYTES + capacity)) != 0
+            or fchmod(fd, 0o600) != 0  # uncovered: it is ours, and so are the next two
+            or posix_write(fd, &header, sizeof(header)) != <ssize_t>sizeof(header)  # uncovered: see above
+            or fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0):  # uncovered: see above
         posix_close(fd)
         return -1
     return fd

@@ -145,7 +145,7 @@ cdef bint hub_arm(hub_t* h) noexcept nogil:
     for shard in range(<uint32_t>h.settings.shards_max):
         if not h.links[shard].up or h.links[shard].lost or h.links[shard].outbox_begin != h.links[shard].outbox_end:
             continue
-        if not ring_prepare_sleep(h.links[shard].ring_in):
+        if not ring_prepare_sleep(h.links[shard].ring_in):  # uncovered: a record comes between the two looks
             hub_disarm(h)
             return False
         h.links[shard].armed = True
@@ -165,8 +165,6 @@ cdef int64_t hub_timeout(hub_t* h) noexcept nogil:
         return 0
     if h.cooling_count:
         left = <int64_t>(h.cooling[h.cooling_begin].due_ms - h.tick_ms)
-        if left < 0:
-            left = 0
         if least < 0 or left < least:
             least = left
     for shard in range(<uint32_t>h.settings.shards_max):

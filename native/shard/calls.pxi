@@ -47,12 +47,10 @@ cdef uint8_t calls_answered_op(uint8_t op, const uint8_t* body, size_t n, uint64
     ref[0] = rd_varint(&cur)
     return op
 
-# Take the call that this answer settles off the list: the exact one, or else the oldest of that op.
+# Take the call that this answer settles off the list, which is not empty: the exact one, or else the oldest of that op.
 cdef void calls_finish(engine_t* e, conn_t* c, uint8_t op, uint64_t ref) noexcept nogil:
     cdef calls_t* calls = conn_calls(c)
     cdef uint32_t index, found = MAP_NONE
-    if calls == NULL:
-        return
     for index in range(calls.count):
         if calls.entries[index].op != op:
             continue
@@ -104,8 +102,7 @@ cdef bint call_write(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, const ui
     record.window_bytes = call_bytes_room(e, c)
     record.frame_bytes_max = c.frame_bytes_max
     record.features = c.features
-    if n:
-        memcpy(at + sizeof(link_call), body, n)
+    memcpy(at + sizeof(link_call), body, n)
     ring_commit(ring, sizeof(link_call) + n)
     return True
 

@@ -31,7 +31,7 @@ cdef bint control_send(engine_t* e, conn_t* c, control_t* f) noexcept nogil:
     return conn_send(e, c, f.buffer, n)
 
 cdef inline bint error_is_retryable(int code) noexcept nogil:
-    return code < WIRE_ERRORS_SIZE and wire_errors[code].retryable != 0
+    return wire_errors[code].retryable != 0
 
 # When a client may try again after an error that has no better answer.
 cdef inline uint64_t retry_after_default_ms(int code) noexcept nogil:

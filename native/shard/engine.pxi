@@ -181,7 +181,7 @@ cdef class Engine:
         self._open()
         with nogil:
             engine_run(self._e, budget_us * 1000)
-        return upcalls_take(self._e) if self._e.upcalls.count else []
+        return upcalls_take(self._e) if upcalls_wait(self._e) else []
 
     def busy(self) -> bool:
         """True when the last poll still found work: poll again before waiting."""

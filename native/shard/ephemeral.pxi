@@ -175,12 +175,11 @@ cdef bint peer_record(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
 cdef enum:
     PEER_RECORDS_PER_TICK = 1024
 
-cdef void peer_read(engine_t* e, peer_link_t* peer, uint64_t index) noexcept nogil:
+cdef void peer_read(engine_t* e, peer_link_t* peer) noexcept nogil:
     cdef const uint8_t* p
     cdef size_t n
     cdef ring_status status = RING_EMPTY
     cdef int budget
-    cdef upcall_t* up
     for budget in range(PEER_RECORDS_PER_TICK):
         status = ring_peek(peer.ring_in, &p, &n)
         if status == RING_RECORD and not peer_record(e, p, n):
@@ -192,15 +191,14 @@ cdef void peer_read(engine_t* e, peer_link_t* peer, uint64_t index) noexcept nog
     if status == RING_CORRUPT or peer.ring_out.corrupt:
         e.count[COUNT_LINKS_CORRUPT] += 1
         peer.ring_in = peer.ring_out = NULL
-        up = upcall_new(e, UPCALL_PEER_LOST, 0, NULL, 0)
-        if up != NULL:
-            up.numbers[0] = index
+        peer.lost = True
+        e.links_lost += 1
 
 cdef void peers_read(engine_t* e) noexcept nogil:
     cdef uint64_t index
     for index in range(PEERS_MAX):
         if e.peers[index].ring_in != NULL:
-            peer_read(e, &e.peers[index], index)
+            peer_read(e, &e.peers[index])
 
 cdef void peers_publish(engine_t* e) noexcept nogil:
     cdef uint64_t index

@@ -16,15 +16,14 @@ cdef uint64_t random_next(engine_t* e) noexcept nogil:
     e.random_state ^= e.random_state >> 27
     return e.random_state * <uint64_t>0x2545F4914F6CDD1DULL
 
-cdef bint random_bytes(engine_t* e, uint8_t* p, size_t n) noexcept nogil:
-    cdef size_t at = 0
-    cdef uint64_t word
+# Sixteen bytes.
+cdef bint random_nonce(engine_t* e, uint8_t* nonce) noexcept nogil:
+    cdef uint64_t words[2]
     if e.settings.random_seed == 0:
-        return getrandom(p, n, 0) == <ssize_t>n
-    while at < n:
-        word = random_next(e)
-        memcpy(p + at, &word, 8 if n - at >= 8 else n - at)
-        at += 8
+        return getrandom(nonce, 16, 0) == 16
+    words[0] = random_next(e)
+    words[1] = random_next(e)
+    memcpy(nonce, words, 16)
     return True
 
 
@@ -146,7 +145,7 @@ cdef void on_hello(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept n
         c.heartbeat_ms = <uint32_t>(e.settings.heartbeat_ms - spread + random_below(e, 2 * spread + 1))
     c.state = CONN_GREETED
     if c.features & FEATURE_CHALLENGE:
-        if not random_bytes(e, c.preauth.nonce, 16):
+        if not random_nonce(e, c.preauth.nonce):  # uncovered: the kernel has randomness, or does not boot
             conn_doom(e, c, CLOSE_INTERNAL)
             return
         c.preauth.has_nonce = 1

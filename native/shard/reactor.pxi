@@ -221,7 +221,7 @@ cdef void engine_run(engine_t* e, uint64_t budget_ns) noexcept nogil:
     while True:
         tick(e)
         e.work_left = e.found_work
-        if e.upcalls.count or real_ns() - start_ns >= budget_ns:
+        if upcalls_wait(e) or real_ns() - start_ns >= budget_ns:
             break
         if not e.found_work and not (flowing and lull_ends(e)):
             break

@@ -26,13 +26,13 @@ cdef struct uplink_t:
     uint32_t attach_entry           # next subscription of that slot's connection
     uint32_t attach_marks           # how many of its refused SENDs are still to be told
     bint attach_logged              # its LOGIN has been written
-    bint lost_told
+    bint lost                       # the link broke, and Python has not been told
 
 cdef struct peer_link_t:
     ring_t* ring_in
     ring_t* ring_out
     uint64_t epoch
-    bint lost_told
+    bint lost
 
 # Connections in some order: slots, each at most once (a flag of the record says so), so `room` = slots of the slab.
 cdef struct slot_list_t:
@@ -63,6 +63,7 @@ cdef struct engine_t:
     uint64_t now_ns
     uint64_t now_ms
     uint64_t wall_ms
+    uint32_t links_lost             # links whose end Python has not been told
     uint64_t random_state           # of jitter, and of nonces when seeded
     # Lists that one tick builds and empties.
     slot_list_t dirty               # something to flush

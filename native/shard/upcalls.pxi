@@ -13,8 +13,6 @@ cdef enum upcall_kind:
     UPCALL_CLOSED = 5
     UPCALL_READABLE = 6
     UPCALL_RESUMED = 7
-    UPCALL_HUB_LOST = 8
-    UPCALL_PEER_LOST = 9
 
 cdef struct upcall_t:
     uint32_t kind
@@ -114,11 +112,10 @@ cdef tuple upcall_tuple(const upcall_t* up):
         return ("closed", up.handle, up.numbers[0], up.numbers[1], up.numbers[2])
     if up.kind == UPCALL_READABLE:
         return ("readable", up.handle)
-    if up.kind == UPCALL_RESUMED:
-        return ("resumed", up.handle)
-    if up.kind == UPCALL_HUB_LOST:
-        return ("hub_lost",)
-    return ("peer_lost", up.numbers[0])
+    return ("resumed", up.handle)
+
+cdef inline bint upcalls_wait(const engine_t* e) noexcept nogil:
+    return e.upcalls.count != 0 or e.links_lost != 0
 
 cdef list upcalls_take(engine_t* e):
     cdef uint32_t index
@@ -128,6 +125,22 @@ cdef list upcalls_take(engine_t* e):
             out.append(upcall_tuple(&e.upcalls.items[index]))
     finally:
         upcalls_clear(e)
+    if e.links_lost:
+        out += links_lost_take(e)
+    return out
+
+# Noted in the link itself: without this upcall nobody would replace the link, so it must not need memory of the pool.
+cdef list links_lost_take(engine_t* e):
+    cdef uint32_t index
+    cdef list out = []
+    if e.hub.lost:
+        out.append(("hub_lost",))
+    for index in range(PEERS_MAX):
+        if e.peers[index].lost:
+            out.append(("peer_lost", index))
+            e.peers[index].lost = False
+    e.hub.lost = False
+    e.links_lost = 0
     return out
 
 cdef void upcalls_clear(engine_t* e) noexcept nogil:

@@ -205,13 +205,12 @@ cdef void uplink_detach(engine_t* e) noexcept nogil:
 
 # The link is broken: forget it, and ask for another one.
 cdef void uplink_drop(engine_t* e) noexcept nogil:
-    if e.hub.ring_out == NULL:
-        return
     e.count[COUNT_LINKS_CORRUPT] += 1
     e.hub.ring_in = e.hub.ring_out = NULL
     e.hub.stage = UPLINK_NONE
     uplink_detach(e)
-    upcall_new(e, UPCALL_HUB_LOST, 0, NULL, 0)
+    e.hub.lost = True
+    e.links_lost += 1
 
 
 # -- from the hub ------------------------------------------------------------------------------------------------------

@@ -81,3 +81,27 @@ def test_crc32c_matches_rfc_3720() -> None:
 @given(st.binary(max_size=300))
 def test_crc32c_is_the_same_with_and_without_hardware(data: bytes) -> None:
     assert _native.crc32c(data) == _native.crc32c(data, portable=True)
+
+
+def test_a_plan_with_an_unknown_letter_is_an_error_of_the_test() -> None:
+    with pytest.raises(ValueError, match="no such read: 'x'"):
+        _native.cursor_read(b"abc", "bx")
+
+
+WRITTEN = [("b", 0xFE), ("h", 0xFF01), ("i", 0x80000001), ("q", 2**64 - 2), ("v", 300), ("s", b"text"), ("s", b"")]
+
+
+def test_what_is_written_reads_back() -> None:
+    data = _native.cursor_write(64, WRITTEN)
+    assert data is not None
+    assert _native.cursor_read(data, "bhiqvss") == ([value for _, value in WRITTEN], 0)
+
+
+def test_a_write_that_does_not_fit_fails_and_so_does_everything_behind_it() -> None:
+    """At every length: the first write that passes the end, whichever it is, and the ones after it."""
+    whole = _native.cursor_write(64, WRITTEN)
+    assert whole is not None
+    assert _native.cursor_write(len(whole), WRITTEN) == whole
+    for room in range(len(whole)):
+        assert _native.cursor_write(room, WRITTEN) is None
+    assert _native.cursor_write(64, [("v", 2**63), ("b", 1)]) is None
