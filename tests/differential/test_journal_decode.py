@@ -109,3 +109,38 @@ def test_a_batch_cut_anywhere_is_refused(length: int) -> None:
     assert len(blob) == 96
     assert outcome(_native.decode_batch, 1, 1, blob[:length]) == "refused"
     assert outcome(codec.decode_batch, 1, 1, blob[:length]) == "refused"
+
+
+def damaged(record: bytes, *changes: tuple[int, int]) -> bytes:
+    """The record with other bytes at these places. Head: u32 bytes, u8 type, u8 flags, u16 padding at its end."""
+    blob = bytearray(record)
+    for at, value in changes:
+        blob[at] = value
+    return bytes(blob)
+
+
+EVENT = codec.encode_event((1, 1, 1, 1, 1, 1, 1, 1, 1, b"01234567"))
+SKIP, MEMBER = codec.encode_skip(5, 7), codec.encode_member(1, 2, 3, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("blob", "reason"),
+    [
+        (b"\x00" * 7, "cut inside its head"),
+        (damaged(SKIP, (0, len(SKIP) - 1)), "impossible length"),
+        (damaged(SKIP, (0, len(SKIP) + 8)), "impossible length"),
+        (damaged(SKIP, (0, 0)), "impossible length"),
+        (damaged(SKIP, (6, 8)), "impossible length"),
+        (damaged(SKIP[:8], (0, 8), (6, 1)), "impossible length"),
+        (damaged(EVENT[:80], (0, 80)), "has"),
+        (damaged(EVENT, (len(EVENT) - 12, 9)), "has"),
+        (damaged(SKIP + bytes(8), (0, len(SKIP) + 8)), "has"),
+        (damaged(MEMBER[:-8], (0, len(MEMBER) - 8)), "has"),
+        (damaged(codec.encode_position(1, 2, 3, 4, 5), (6, 1)), "has"),
+        (damaged(SKIP, (4, 99)), "unknown type"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_name(blob: bytes, reason: str) -> None:
+    for decode in (_native.decode_batch, codec.decode_batch):
+        with pytest.raises(ValueError, match=f"journal record 7 .*{reason}"):
+            decode(7, 1, blob)
