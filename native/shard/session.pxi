@@ -133,7 +133,8 @@ cdef bint park_reserve(engine_t* e, conn_t* c, size_t need) noexcept nogil:
     cdef park_t* larger
     if c.park != NULL and room <= c.park.room:
         return True
-    if need > PARK_BYTES_MAX or e.parked_bytes + room > e.settings.parked_bytes_max:
+    if (need > PARK_BYTES_MAX  # uncovered: a throttled connection is not read
+            or e.parked_bytes + room > e.settings.parked_bytes_max):
         conn_doom(e, c, CLOSE_FLOOD)
         return False
     larger = <park_t*>pool_alloc(&e.pool, room)
@@ -230,8 +231,6 @@ cdef size_t conn_receive(engine_t* e, conn_t* c, const uint8_t* p, size_t n, bin
 
 # until_ms 0: until an answer frees a place.
 cdef void conn_throttle(engine_t* e, conn_t* c, uint64_t until_ms) noexcept nogil:
-    if c.flags & CONN_THROTTLED:
-        return
     e.count[COUNT_THROTTLED] += 1
     c.flags |= CONN_THROTTLED
     c.resume_ms = 0
@@ -257,11 +256,10 @@ cdef void conn_resume(engine_t* e, conn_t* c) noexcept nogil:
     if c.flags & CONN_FED_SHORT:
         c.flags &= ~CONN_FED_SHORT
         up = upcall_new(e, UPCALL_RESUMED, conn_handle(c), NULL, 0)
-        if up == NULL:
+        if up == NULL:  # uncovered: it needs memory only as the 65th upcall of a poll
             conn_doom_no_memory(e, c)
 
-# An answer came: a throttle that waited for it ends.
+# An answer freed a place: a throttle that waited for it ends.
 cdef inline void conn_unthrottle(engine_t* e, conn_t* c) noexcept nogil:
-    if c.flags & CONN_THROTTLED and c.resume_ms == 0 and conn_is_live(c) \
-            and c.sends_in_flight < e.settings.sends_in_flight_max:
+    if c.flags & CONN_THROTTLED and c.resume_ms == 0 and conn_is_live(c):
         conn_resume(e, c)

@@ -55,7 +55,7 @@ cdef bint uplink_write_login(engine_t* e, conn_t* c, uint8_t flags) noexcept nog
     record.token_epoch = c.token_epoch
     if flags & LINK_LOGIN_REATTACH:
         record.session_epoch = c.session_epoch
-    elif c.preauth != NULL:
+    elif c.preauth != NULL:  # uncovered: who registers has it
         record.session_epoch = c.preauth.ticket_epoch
     record.features = c.features
     ring_commit(e.hub.ring_out, sizeof(link_login))
@@ -283,7 +283,7 @@ cdef bint on_registered(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
         c.device = record.device
         c.session_epoch = record.session_epoch
     up = upcall_new(e, UPCALL_REGISTERED, record.handle, NULL, 0)
-    if up == NULL:
+    if up == NULL:  # uncovered: it needs memory only as the 65th upcall of a poll
         conn_doom_no_memory(e, c)
         return True
     up.numbers[0] = record.error
