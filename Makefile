@@ -70,14 +70,13 @@ sabotage: develop .venv/.services-stamp    ## build with deliberate faults and s
 	@tools/setup.sh sabotage
 	@$(CAMPAIGN).sabotages $(if $(JSON),--json $(JSON))
 
-coverage: develop    ## lines and branches of the parsers that the tests reach
+coverage: develop    ## lines and branches of the parsing code that the tests reach, judged; JSON=file for the result
 	@tools/setup.sh coverage
 	@find build/coverage -name '*.gcda' -delete
 	@PYTHONPATH=build/coverage/lib COVERAGE_FILE=build/coverage/python $(PYTHON_VENV) -P -m coverage run --branch \
-		--include='*/chatd/wire/*' -m pytest -q -p no:cacheprovider tests/unit tests/vectors tests/differential
-	@for target in engine hubcore ring uplink; do \
-		PYTHONPATH=build/coverage/lib $(PYTHON_VENV) -P tests/fuzz/run.py --minutes 0.2 --seed 1 target_$$target; done
-	@$(PYTHON_VENV) tools/covered.py
+		--include="$$($(PYTHON_VENV) tools/covered.py --python-files)" \
+		-m pytest -q -p no:cacheprovider tests/unit tests/vectors tests/differential
+	@$(PYTHON_VENV) tools/covered.py $(if $(JSON),--json $(JSON))
 
 bench: develop .venv/.services-stamp     ## chatd beside its peers: SCENARIO=relay|durable|…|all, BENCH_ARGS="--json FILE …"
 	$(PYTHON_VENV) -m bench $(SCENARIO) $(BENCH_ARGS)

@@ -197,7 +197,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where the result goes, for docs/reliability.md")
     parser.add_argument("--all", action="store_true", help="every file, not the parsers only")
+    parser.add_argument("--python-files", action="store_true", help="what coverage.py is to count, as it wants to know")
     arguments = parser.parse_args()
+    if arguments.python_files:
+        names = [name for name in sorted(PARSERS) if name.endswith(".py")]
+        sys.exit(print(",".join(f"*/{name}" for name in [*names, f"{PARSERS_UNDER}*"])))
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     from campaigns.report import machine, write
 

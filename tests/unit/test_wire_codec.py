@@ -107,12 +107,20 @@ def test_logging_in_fits_the_lite_profile(op: Op) -> None:
         Frame(Op.SEND, 0x01, {"cseq": 1, "cid": 1, "kind": 1, "payload": b""}, ((2, b""), (2, b""))),
         Frame(Op.SEND, 0x01, {"cseq": 1, "cid": 1, "kind": 1, "payload": b""}, ((2, bytes(1024)),)),
         Frame(Op.SEND, 0, {"cseq": 1, "cid": 1, "kind": 1, "payload": bytes(BODY_BYTES_MAX)}),
+        Frame(Op.RECEIPT, 0, {"cid": 1, "entries": [{"user": 1, "delivered_seq": 1, "read_seq": 1}] * 501}),
+        Frame(Op.REQUEST, 0, {"id": 1, "method": 1, "params": b""}),
         Frame(0x7F, 0, {"body": b""}),
     ],
 )
 def test_a_wrong_frame_is_not_encoded(frame: Frame) -> None:
     with pytest.raises(LocalProtocolError):
         encode(frame)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\x00\x03", b"\x00\x01\x95\x00", b"\x00\x01\x95\x00\x01\x00"])
+def test_one_frame_is_neither_less_nor_more(data: bytes) -> None:
+    with pytest.raises(WireError, match="not exactly one frame"):
+        decode_one(data)
 
 
 @pytest.mark.parametrize("kind", [kind for kind, rule in KINDS.items() if rule.layout])

@@ -1,5 +1,6 @@
 """`explain` says something true about every byte string."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -106,3 +107,15 @@ def test_a_valid_frame_is_sound_and_cut_anywhere_it_is_not(vector: dict[str, Any
         said = explain(data[:cut])
         assert not is_sound(data[:cut])
         assert "of a header" in said[-1] if cut < HEADER_BYTES else "! cut off" in said[-1]
+
+
+def test_without_the_packages_of_the_server_a_control_payload_is_shown_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`chatd decode` of a client-only installation, which has no MessagePack."""
+    frame = encode(make(Op.REQUEST, id=1, method=1, params=b"\x81\x01\x02"))
+    opened = explain(frame)
+    monkeypatch.setitem(sys.modules, "chatd.wire.control", None)
+    monkeypatch.delattr("chatd.wire.control", raising=False)
+    assert explain(frame) != opened
+    assert explain(frame)[-1].endswith("params = 3 bytes 810102")
