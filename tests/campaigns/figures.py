@@ -40,7 +40,8 @@ def simulation(result: Result) -> tuple[str, str]:
 def failures(result: Result) -> tuple[str, str]:
     replaced = sum(row["worker_replaced"] for row in result["by_call"].values())
     ended = sum(row["server_ended"] for row in result["by_call"].values())
-    done = f"{result['failures']:,} failing calls, n = 1..{result['upto']}; {result['sends_ok']:,} SENDs acknowledged"
+    numbers = f"n = 1..{result['upto']}" + (f", every {result['step']}th" if result["step"] > 1 else "")
+    done = f"{result['failures']:,} failing calls, {numbers}; {result['sends_ok']:,} SENDs acknowledged"
     return done, f"{replaced} cost the worker, which was replaced; {ended} the server, which said why"
 
 
@@ -52,12 +53,34 @@ def sabotages(result: Result) -> tuple[str, str]:
     )
 
 
+def fuzz(result: Result) -> tuple[str, str]:
+    targets = result["targets"]
+    inputs = ", ".join(f"{name} {done['inputs']:,}" for name, done in targets.items())
+    edges, known = (sum(done[key] for done in targets.values()) for key in ("edges", "edges_of_corpus"))
+    kept = sum(done["inputs_kept"] for done in targets.values())
+    return (
+        f"{result['minutes']:g} minutes, sanitized; inputs of each target: {inputs}",
+        f"{edges:,} edges of native code, {edges - known:,} of them by mutation; {kept:,} inputs kept for it",
+    )
+
+
+def coverage(result: Result) -> tuple[str, str]:
+    return (
+        f"{result['lines_reached']:,} of {result['lines']:,} lines and {result['branches_reached']:,} of"
+        f" {result['branches']:,} branches of {len(result['files'])} files",
+        f"least of a file: {result['lines_least_percent']} % of lines; {result['marks']} lines are marked, because no"
+        " test reaches them on demand",
+    )
+
+
 CAMPAIGNS: dict[str, tuple[str, Callable[[Result], tuple[str, str]]]] = {
     "simulation": ("simulation", simulation),
     "kills": ("live kills", kills),
     "crash-images": ("power cuts", crash_images),
     "failures": ("n-th failures", failures),
     "sabotages": ("sabotages", sabotages),
+    "fuzz": ("mutated input", fuzz),
+    "coverage": ("parsing code that tests reach", coverage),
 }
 
 
