@@ -65,11 +65,11 @@ def fuzz(result: Result) -> tuple[str, str]:
 
 
 def coverage(result: Result) -> tuple[str, str]:
+    lines, branches = (f"{result[f'{what}_reached']:,} of {result[what]:,} {what}" for what in ("lines", "branches"))
+    least, marks = result["lines_least_percent"], result["marks"]
     return (
-        f"{result['lines_reached']:,} of {result['lines']:,} lines and {result['branches_reached']:,} of"
-        f" {result['branches']:,} branches of {len(result['files'])} files",
-        f"least of a file: {result['lines_least_percent']} % of lines; {result['marks']} lines are marked, because no"
-        " test reaches them on demand",
+        f"{lines} and {branches} of {len(result['files'])} files",
+        f"least of a file: {least} % of lines; {marks} lines are marked, because no test reaches them on demand",
     )
 
 

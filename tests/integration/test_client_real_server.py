@@ -1,29 +1,14 @@
 """The client library with the real server, on trio and asyncio: everyday use, and kill -9 in mid-conversation."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
 import pytest
+from support.stories import QUICK, Play
 
-from chatd.client import Client, Credential, Ephemeral, Event, Followed, NotFoundError, Receipt, Settings
+from chatd.client import Client, Credential, Ephemeral, Event, Followed, NotFoundError, Receipt
 from chatd.testing import ChatdServer
 from chatd.wire.schema import Kind, Role
-
-QUICK = Settings(start="beginning", backoff_base_s=0.05, backoff_max_s=0.3)
-Story = Callable[[], Awaitable[None]]
-
-
-@pytest.fixture(params=["trio", "asyncio"])
-def play(request: pytest.FixtureRequest) -> Callable[[Story], None]:
-    def run(story: Story) -> None:
-        async def main() -> None:
-            with anyio.fail_after(60):
-                await story()
-
-        anyio.run(main, backend=request.param)
-
-    return run
 
 
 async def texts(source: Client, count: int) -> list[str]:
@@ -38,7 +23,7 @@ async def texts(source: Client, count: int) -> list[str]:
     raise AssertionError("events ended")
 
 
-def test_a_group_from_creation_to_leaving(chatd_server: ChatdServer, play: Callable[[Story], None]) -> None:
+def test_a_group_from_creation_to_leaving(chatd_server: ChatdServer, play: Play) -> None:
     async def story() -> None:
         async with (
             chatd_server.client("gina", settings=QUICK) as gina,
@@ -69,7 +54,7 @@ def test_a_group_from_creation_to_leaving(chatd_server: ChatdServer, play: Calla
     play(story)
 
 
-def test_typing_and_receipts_reach_followers(chatd_server: ChatdServer, play: Callable[[Story], None]) -> None:
+def test_typing_and_receipts_reach_followers(chatd_server: ChatdServer, play: Play) -> None:
     async def story() -> None:
         async with chatd_server.client("jana") as jana, chatd_server.client("karl") as karl:
             cid = await jana.direct(karl.user)
@@ -93,7 +78,7 @@ def test_typing_and_receipts_reach_followers(chatd_server: ChatdServer, play: Ca
     play(story)
 
 
-def test_every_credential_logs_in(chatd_server: ChatdServer, play: Callable[[Story], None]) -> None:
+def test_every_credential_logs_in(chatd_server: ChatdServer, play: Play) -> None:
     async def story() -> None:
         key = (chatd_server.data / "secrets" / "admin.key").read_text().strip()
         async with Client(chatd_server.address, Credential.api_key(key)) as admin:
@@ -110,7 +95,7 @@ def test_every_credential_logs_in(chatd_server: ChatdServer, play: Callable[[Sto
 
 
 def test_kill_9_in_mid_conversation_loses_and_repeats_nothing(
-    chatd_server_fresh: ChatdServer, tmp_path: Path, play: Callable[[Story], None]
+    chatd_server_fresh: ChatdServer, tmp_path: Path, play: Play
 ) -> None:
     server = chatd_server_fresh
 

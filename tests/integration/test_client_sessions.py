@@ -1,20 +1,19 @@
 """How sessions of the client library end and go on at the real server: tokens that expire, takeover, drain, scripts."""
 
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
+from support.stories import QUICK, Play
 
-from chatd.client import AuthError, Client, Credential, Event, Link, LoggedOutError, Settings, TakenOverError
+from chatd.client import AuthError, Client, Credential, Event, Link, LoggedOutError, TakenOverError
 from chatd.testing import ChatdServer
 from chatd.wire.schema import Close, ErrorCode
 
-QUICK = Settings(start="beginning", backoff_base_s=0.05, backoff_max_s=0.3)
 SHORT = ("auth.clock_skew_s=0", "auth.reauth_grace_s=1")
 TOKEN_S = 2
-Story = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +21,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChatdServer]:
     flags = [word for setting in SHORT for word in ("--set", setting)]
     with ChatdServer.start(tmp_path_factory.mktemp("sessions"), *flags) as server:
         yield server
-
-
-@pytest.fixture(params=["trio", "asyncio"])
-def play(request: pytest.FixtureRequest) -> Callable[[Story], None]:
-    def run(story: Story) -> None:
-        async def main() -> None:
-            with anyio.fail_after(60):
-                await story()
-
-        anyio.run(main, backend=request.param)
-
-    return run
 
 
 async def links(client: Client, until: str) -> list[Link]:
@@ -47,7 +34,7 @@ async def links(client: Client, until: str) -> list[Link]:
     return found
 
 
-def test_a_token_made_in_time_keeps_the_session(server: ChatdServer, play: Callable[[Story], None]) -> None:
+def test_a_token_made_in_time_keeps_the_session(server: ChatdServer, play: Play) -> None:
     async def story() -> None:
         made = 0
 
@@ -76,9 +63,7 @@ def test_a_token_made_in_time_keeps_the_session(server: ChatdServer, play: Calla
     play(story)
 
 
-def test_a_token_that_cannot_be_renewed_ends_with_its_grace_period(
-    server: ChatdServer, play: Callable[[Story], None]
-) -> None:
+def test_a_token_that_cannot_be_renewed_ends_with_its_grace_period(server: ChatdServer, play: Play) -> None:
     async def story() -> None:
         token = Credential.jwt(server.token("rosa", TOKEN_S))
         async with Client(server.address, token, settings=QUICK) as rosa:
@@ -89,9 +74,7 @@ def test_a_token_that_cannot_be_renewed_ends_with_its_grace_period(
     play(story)
 
 
-def test_who_comes_too_late_with_a_token_recovers_and_misses_nothing(
-    server: ChatdServer, play: Callable[[Story], None]
-) -> None:
+def test_who_comes_too_late_with_a_token_recovers_and_misses_nothing(server: ChatdServer, play: Play) -> None:
     async def story() -> None:
         made = 0
 
@@ -118,9 +101,7 @@ def test_who_comes_too_late_with_a_token_recovers_and_misses_nothing(
     play(story)
 
 
-def test_takeover_ends_one_of_two_and_there_is_no_war(
-    server: ChatdServer, tmp_path: Path, play: Callable[[Story], None]
-) -> None:
+def test_takeover_ends_one_of_two_and_there_is_no_war(server: ChatdServer, tmp_path: Path, play: Play) -> None:
     async def story() -> None:
         first, copy = tmp_path / "first.db", tmp_path / "copy.db"
         async with server.client("uwe", settings=QUICK, state=first):
@@ -144,7 +125,7 @@ def test_takeover_ends_one_of_two_and_there_is_no_war(
     play(story)
 
 
-def test_a_revoked_device_is_logged_out(server: ChatdServer, play: Callable[[Story], None]) -> None:
+def test_a_revoked_device_is_logged_out(server: ChatdServer, play: Play) -> None:
     async def story() -> None:
         async with server.client("vera") as vera, server.client("vera") as phone:
             await vera.revoke_device(phone.device)
@@ -156,7 +137,7 @@ def test_a_revoked_device_is_logged_out(server: ChatdServer, play: Callable[[Sto
     play(story)
 
 
-def test_sigterm_moves_everybody_and_nothing_is_lost(tmp_path: Path, play: Callable[[Story], None]) -> None:
+def test_sigterm_moves_everybody_and_nothing_is_lost(tmp_path: Path, play: Play) -> None:
     """GOAWAY under load, then a new server: unanswered sends are made again, no event comes twice."""
     texts = [f"{number}" for number in range(200)]
 

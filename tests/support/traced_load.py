@@ -36,6 +36,9 @@ async def tagged_load(server: ChatdServer, sends: int, pause_s: float = 0.0) -> 
         async with trio.open_nursery() as nursery:
             for who in (ann, bob, carl, dora):
                 nursery.start_soon(talk, who, cid, sends // len(NAMES), pause_s)
+        # The last answer comes before the last push to another shard: whoever left now would not get it.
+        for who in (ann, bob, carl, dora):
+            await who.barrier()
 
 
 async def judged_load(server: ChatdServer, sends: int, trace: Path) -> Verdict:
