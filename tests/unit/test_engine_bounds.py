@@ -76,6 +76,21 @@ def test_a_login_that_the_directory_refuses_leaves_nothing_to_take_back() -> Non
         assert rig.hub.closed == []
 
 
+def test_who_is_registered_and_not_yet_welcomed_is_attached_to_a_fresh_hub() -> None:
+    with Rig() as rig:
+        client = Client(rig)
+        client.feed(frames.hello())
+        rig.automatic = False
+        client.feed(frames.auth(device=4))
+        rig.engine.register(client.handle, 4, 4, 0, 0, 0)
+        rig.settle()
+        rig.engine.unlink_hub()
+        rig.link(rig.hub.successor())
+        assert [login[:2] for login in rig.hub.logins] == [(1, client.handle)]
+        rig.engine.welcome(client.handle, frames.welcome(4, 4, 101))
+        assert client.ops() == [frames.WELCOME]
+
+
 def test_who_is_being_closed_is_not_attached_to_a_fresh_hub() -> None:
     with Rig() as rig:
         staying, leaving = rig.client(1), rig.client(2)

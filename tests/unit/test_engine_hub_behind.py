@@ -116,6 +116,9 @@ def test_a_call_that_the_ring_does_not_take_is_refused_for_now(rig: Rig) -> None
     assert (refused.op, int.from_bytes(refused.body[:2], "big")) == (frames.ERROR, ERR_BUSY)
     patience(rig, hub)
     caller.join(5)
+    # Half of the ring is the most that one record may take.
+    assert not rig.engine.rpc(1, bytes(RING_BYTES // 2))
+    assert rig.engine.rpc(1, bytes(RING_BYTES // 4))
 
 
 def test_a_tail_that_cannot_be_drops_the_link(rig: Rig) -> None:

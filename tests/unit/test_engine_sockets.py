@@ -255,6 +255,25 @@ def test_connects_of_one_address_have_a_rate() -> None:
             client.close()
 
 
+def test_a_shard_full_of_sessions_sheds_who_comes() -> None:
+    """There is no stranger to make room."""
+    with running(connections_max=1) as shard, shard.login(1) as client, shard.connect():
+        shard.until("accept_shed", 1)
+        client.sendall(frames.frame(frames.PING, b"echo", 2))
+        assert shard.receive(client)[0].op == frames.PONG
+
+
+def test_frames_that_came_together_wait_together_for_their_rate() -> None:
+    """One of them is handled each time, the others stay parked in front of what comes later."""
+    with running(frames_per_s=50, frames_burst=1) as shard, shard.login(1) as client:
+        handled = shard.engine.counters()["frames_in"]
+        client.sendall(b"".join(frames.read(5, seq) for seq in range(1, 7)))
+        shard.until("frames_in", handled + 6)
+        client.sendall(frames.frame(frames.PING, b"echo", 2))
+        assert shard.receive(client)[0].op == frames.PONG
+        assert shard.engine.counters()["parked_bytes"] == 0
+
+
 def proxy_header(source: str, command: int = 0x21) -> bytes:
     body = socket.inet_aton(source) + bytes(4) + struct.pack(">HH", 1234, 443)
     return b"\r\n\r\n\x00\r\nQUIT\n" + struct.pack(">BBH", command, 0x11, len(body) + 4) + body + b"\x04\x00\x01x"

@@ -4,10 +4,10 @@ import mmap
 from dataclasses import replace
 
 import pytest
-from support.fakehub import FakeHub, of_type
+from support.fakehub import FakeHub, answers, of_type
 from support.fakeshard import FakeShard, Lost, Registered, Session, varint
 
-from chatd._native import HubCore
+from chatd._native import HubCore, Ring
 from chatd.hub.core_settings import HubCoreSettings
 
 SETTINGS = HubCoreSettings()
@@ -209,3 +209,20 @@ def test_a_call_is_handed_to_python_whatever_its_op() -> None:
     shard.call(alice, 0xA2, varint(7))
     shard.rpc(9, b"\x90")
     assert [upcall[0] for upcall in hub.run()] == ["call", "rpc"]
+
+
+def test_rings_that_are_closed_under_the_core_are_empty_and_full() -> None:
+    """The owner of the link lets go first: nothing is read, nothing is written, the others go on."""
+    hub = hub_with()
+    to_hub, from_hub = Ring.create(4096, 1), Ring.create(4096, 1)
+    hub.core.link(1, 1, to_hub, from_hub)
+    shard = FakeShard(hub.core)
+    alice = talking(hub, shard)
+    to_hub.close()
+    from_hub.close()
+    shard.send(alice, 2, 7)
+    hub.run()
+    assert [answer.seq for answer in answers(shard.read())] == [1, 2]
+    hub.core.unlink(1)
+    hub.run()
+    assert hub.core.timeout_ms() == -1
