@@ -8,7 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from random import Random
 
@@ -323,4 +323,4 @@ def stored_event(frame: Frame) -> Stored:
     if frame["kind"] >= Kind.CONVERSATION_CREATED:
         return event
     tag = json.loads(payload)
-    return replace(event, device_cseq=(tag["d"], tag["n"]))
+    return event._replace(device_cseq=(tag["d"], tag["n"]))
