@@ -9,6 +9,8 @@ PREFIXES = {
     "features": "FEATURE",
     "topic": "TOPIC",
     "notice": "NOTICE",
+    "presence": "PRESENCE",
+    "audience": "AUDIENCE",
     "credential": "CREDENTIAL",
     "conversation_kind": "CONVERSATION",
     "member_state": "MEMBER_STATE",

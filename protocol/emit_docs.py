@@ -161,6 +161,8 @@ TABLES: dict[str, Callable[[Schema, str], str]] = {
     "features": bits_table("features"),
     "topics": bits_table("topic"),
     "conversation_kinds": codes_line("conversation_kind"),
+    "presence": codes_line("presence"),
+    "audiences": codes_line("audience"),
     "roles": codes_line("role"),
     "kinds": kinds_table,
     "system_kinds": system_kinds_table,

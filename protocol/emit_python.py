@@ -9,6 +9,8 @@ ENUMS = {  # table: (class, base, docstring)
     "features": ("Feature", "IntFlag", "Bits of HELLO.features and WELCOME.features."),
     "topic": ("Topic", "IntFlag", "Bits of SUBSCRIBE.topics."),
     "notice": ("NoticeTopic", "IntEnum", "NOTICE.topic."),
+    "presence": ("PresenceState", "IntEnum", "What is seen of a user."),
+    "audience": ("Audience", "IntEnum", "Who may see a user's presence."),
     "credential": ("Credential", "IntEnum", "AUTH.credential."),
     "conversation_kind": ("ConversationKind", "IntEnum", "Kind of a conversation."),
     "member_state": ("MemberState", "IntEnum", "State in a SYNC entry."),

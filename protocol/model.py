@@ -10,7 +10,10 @@ SCALARS = {"u8", "u16", "u32", "u64", "varint", "time40", "bytes", "str", "rest"
 TAKES_THE_REST = {"rest", "msgpack"}
 STATES = {"before": 1, "live": 2, "any": 3}
 SIDES = {"client": 1, "server": 2, "both": 3}
-CODED = ("error", "close", "kind", "ephemeral_kind", "method", "notice", "credential", "conversation_kind", "role")
+CODED = (
+    *("error", "close", "kind", "ephemeral_kind", "method", "notice", "presence", "audience"),
+    *("credential", "conversation_kind", "role"),
+)
 THEN = {"ticket": 1, "fresh": 2, "stop": 3}
 
 

@@ -19,7 +19,11 @@ from chatd import __version__
 from chatd.errors import ChatdError
 
 # In the order of `chatd --help`. The file of a command bears its name.
-COMMANDS = ("serve", "init", "config", "user", "token", "send", "tail", "history", "chat", "decode", "check", "why")
+COMMANDS = (
+    *("serve", "init", "config", "user", "device", "token"),
+    *("send", "tail", "history", "receipts", "presence", "chat"),
+    *("decode", "check", "why"),
+)
 
 
 class LazyCommands(TyperGroup):

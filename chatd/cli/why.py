@@ -1,12 +1,11 @@
 """`chatd why`: what happened to one message on its way to one user."""
 
 import json
-import re
 from typing import Annotated
 
 import typer
 
-from chatd.cli.login import DEFAULT_DATA, Ca, Data, Json, Server, Token, administrator, run
+from chatd.cli.login import DEFAULT_DATA, Ca, Data, Json, Place, Server, Token, administrator, place_of, run
 from chatd.cli.show import local_time
 from chatd.client.methods import Hop
 
@@ -15,7 +14,7 @@ app = typer.Typer(add_completion=False)
 
 @app.command(help="Tell hop by hop what happened to an event: accepted, committed, queued, written, acked, LAG ...")
 def why(
-    event: Annotated[str, typer.Argument(metavar="CID:SEQ", help="As printed by `chatd send`.")],
+    event: Place,
     user: Annotated[str, typer.Option("--user", help="On its way to this user.")],
     as_json: Json = False,
     server: Server = None,
@@ -23,14 +22,12 @@ def why(
     token: Token = None,
     tls: Ca = None,
 ) -> None:
-    place = re.fullmatch(r"(\d{1,18}):(\d{1,18})", event)
-    if place is None:
-        raise typer.BadParameter(f"{event!r} is not CID:SEQ, like 7:42")
+    cid, seq = place_of(event)
 
     async def main() -> tuple[list[Hop], bool]:
         async with administrator(server, data, token, tls) as client:
             reader = await client.user_named(user)
-            return await client.admin_why(int(place[1]), int(place[2]), reader.id)
+            return await client.admin_why(cid, seq, reader.id)
 
     hops, aged_out = run(main)
     for hop in hops:

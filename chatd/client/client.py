@@ -31,7 +31,7 @@ from chatd.client.state import State
 from chatd.client.streams import Signals, Updates
 from chatd.client.transport import connect, parse_server
 from chatd.wire import schema
-from chatd.wire.schema import Close, EphemeralKind, Kind, Topic
+from chatd.wire.schema import Close, EphemeralKind, Kind, PresenceState, Topic
 
 READ_BYTES = 65536
 CONNECT_TIMEOUT_S = 10.0
@@ -262,6 +262,20 @@ class Client(Methods):
 
     def unfollow(self, cid: int) -> None:
         self._opened().wishes.unfollow(cid)
+        self._wake()
+
+    def follow_presence(self, *users: int) -> None:
+        """Get Presence signals of these users, the first one at once, over reconnects."""
+        self._opened().wishes.presences.follow(users, anyio.current_time())
+        self._wake()
+
+    def unfollow_presence(self, *users: int) -> None:
+        self._opened().wishes.presences.unfollow(users, anyio.current_time())
+        self._wake()
+
+    def set_presence(self, state: PresenceState) -> None:
+        """What others see of this device: ONLINE, AWAY or INVISIBLE, over reconnects."""
+        self._opened().wishes.presences.say(state, anyio.current_time())
         self._wake()
 
     async def request(

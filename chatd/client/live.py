@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from chatd.client.errors import refused
 from chatd.client.model import Ephemeral, Event, Followed, Notice, Overview, Receipt, SendFailed, Sent
+from chatd.client.presence import Presences
 from chatd.wire import Frame, make, schema, stub_bytes
 from chatd.wire.control import unpack
 from chatd.wire.schema import MemberState, Op
@@ -32,6 +33,7 @@ class Live:
         self._sync_cursor = b""
         self._following: dict[int, int] = {}
         self._reads: dict[int, tuple[int, float]] = {}
+        self.presences = Presences(session)
         self._handlers: dict[int, Callable[[Frame, float], None]] = {
             Op.DELIVER: self._on_deliver,
             Op.SEND_ACK: self._on_send_ack,
@@ -61,7 +63,7 @@ class Live:
 
     # ------------------------------------------------------------ begin and end of a live session
 
-    def on_live(self, from_scratch: bool) -> None:
+    def on_live(self, from_scratch: bool, now: float) -> None:
         """SYNC from our position, follow again what was followed, say again what may not have been kept."""
         self.syncing = False
         self._sync_at = -math.inf
@@ -70,6 +72,7 @@ class Live:
             self._session.emit(make(Op.SUBSCRIBE, cid=cid, topics=topics))
         for cid, (seq, _) in self._reads.items():
             self._session.emit(make(Op.READ, cid=cid, seq=seq))
+        self.presences.on_live(now)
 
     def on_lost(self, now: float) -> None:
         self.syncing = self.synced = False
@@ -81,6 +84,7 @@ class Live:
         if self._sync_at is not None and now >= self._sync_at and not self.syncing:
             self.syncing, self._sync_at = True, None
             session.emit(make(Op.SYNC, cursor=self._sync_cursor, limit=schema.SYNC_ENTRIES_MAX))
+        self.presences.plan(now)
         for asked in session.requests.due(now):
             session.emit(make(Op.REQUEST, id=asked.id, method=asked.method, params=asked.params))
         for row in session.outbox.due(now):
@@ -99,6 +103,7 @@ class Live:
         session = self._session
         times = [
             None if self.syncing else self._sync_at,
+            self.presences.deadline(),
             session.outbox.deadline(),
             session.inbox.deadline(session.outbox.conversations_in_flight()),
             session.connection.acks.due_at() if session.connection is not None else None,
@@ -263,7 +268,9 @@ class Live:
 
     def _on_notice(self, frame: Frame, now: float) -> None:
         del now
-        self._session.signals.append(Notice(frame["topic"], unpack(frame["content"])))
+        topic, told = frame["topic"], unpack(frame["content"])
+        if not self.presences.on_notice(topic, told):
+            self._session.signals.append(Notice(topic, told))
 
     # ------------------------------------------------------------ the connection
 

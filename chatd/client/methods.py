@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatd.client.errors import NotFoundError
-from chatd.wire.schema import ConversationKind, ErrorCode, Method, Role
+from chatd.wire.schema import Audience, ConversationKind, ErrorCode, Method, Role
 
 NAMES_MAX = 100
 PAGE = 200
@@ -56,6 +56,23 @@ class Device:
     created_ms: int
     online: bool
     has_key: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    user: int
+    delivered: bool
+    read: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Receipts:
+    """Counts over the members who could read an event; by member where there are at most 500."""
+
+    members: int
+    delivered: int
+    read: int
+    by_member: list[Reader]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +159,17 @@ class Methods:
     async def set_role(self, cid: int, user: int, role: Role) -> int:
         return int((await self.request(Method.MEMBER_SET_ROLE, {1: cid, 2: user, 3: int(role)}))[1])
 
+    # ------------------------------------------------------------ presence and receipts
+
+    async def presence_audience(self, audience: Audience | None = None) -> Audience:
+        """Who may see when this user is there; None only asks."""
+        return Audience((await self.request(Method.PRESENCE_AUDIENCE, {1: audience}))[1])
+
+    async def receipts(self, cid: int, seq: int) -> Receipts:
+        """Who has received and read an event, this user left out."""
+        result = await self.request(Method.RECEIPT_GET, {1: cid, 2: seq})
+        return Receipts(result[1], result[2], result[3], [Reader(*row) for row in result[4]])
+
     # ------------------------------------------------------------ devices
 
     async def devices(self) -> list[Device]:
@@ -151,6 +179,10 @@ class Methods:
     async def revoke_device(self, device: int) -> None:
         """The device is logged out now; its tickets and key stop working."""
         await self.request(Method.DEVICE_REVOKE, {1: device})
+
+    async def kick_device(self, device: int) -> bool:
+        """Close the session of another device of this user; it may come again. False: it had none."""
+        return bool((await self.request(Method.DEVICE_KICK, {1: device}))[1])
 
     async def create_device_key(self, label: str) -> tuple[int, bytes]:
         """A new device that logs in by key: (device, key). The key is shown once."""

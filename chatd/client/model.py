@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from chatd.wire.schema import ConversationKind, Kind
+from chatd.wire.schema import ConversationKind, Kind, PresenceState
 
 Value = TypeVar("Value")
 
@@ -137,6 +137,15 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Presence:
+    """Whether a user who is followed is there; last_seen_ms: Unix milliseconds, 0 while there or when it is not told."""
+
+    user: int
+    state: PresenceState
+    last_seen_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """The state of the connection: "connecting", "live", "waiting" (retry_s says for how long) or "closed".
 
@@ -159,7 +168,7 @@ class SendFailed:
     error: Exception
 
 
-Signal = Ephemeral | Receipt | Followed | Notice | Link | SendFailed
+Signal = Ephemeral | Receipt | Followed | Notice | Presence | Link | SendFailed
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ RETRY_MIN_S = 0.1
 # A bug of the server may have been a moment of restart; more often it is there again at once.
 INTERNAL_RETRIES_MAX = 1
 METHOD_NAMES = {method.value: method.name for method in Method}
-# These change nothing: asking twice is harmless without a key.
+# Asking these twice is harmless without a key: they change nothing, or nothing that is stored.
 READS = {
     Method.USER_RESOLVE,
     Method.USER_GET,
@@ -29,6 +29,11 @@ READS = {
     Method.CONVERSATION_LIST,
     Method.MEMBER_LIST,
     Method.DEVICE_LIST,
+    Method.DEVICE_KICK,
+    Method.RECEIPT_GET,
+    Method.PRESENCE_SET,
+    Method.PRESENCE_FOLLOW,
+    Method.PRESENCE_UNFOLLOW,
     Method.ADMIN_USER_LIST,
     Method.ADMIN_WHY,
     Method.ADMIN_STATS,

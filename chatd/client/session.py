@@ -378,7 +378,7 @@ class ClientSession:
         connection.welcome(frame, now)
         self.outbox.on_live(frame["cseq_stored"])
         continuity = frame.op == Op.WELCOME or frame["continuity"] == 1
-        self.wishes.on_live(from_scratch=not continuity)
+        self.wishes.on_live(not continuity, now)
         self.live.resolve(None)
         self._signal_link()
 

@@ -224,6 +224,10 @@ def reply_error(request: int, refusal: CallError) -> bytes:
     return frame(Op.REPLY, flags, head + msgpack.packb({1: refusal.text}))
 
 
+def notice(topic: int, content: dict[int, Any]) -> bytes:
+    return frame_or_raise(Op.NOTICE, 0, varint(topic) + msgpack.packb(content))
+
+
 def frame_or_raise(op: int, flags: int, body: bytes) -> bytes:
     if len(body) > 0xFFFF:
         raise CallError(ErrorCode.TOO_LARGE, f"the answer has {len(body)} bytes, a frame takes 65535; ask for less")

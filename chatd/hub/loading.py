@@ -246,6 +246,8 @@ _ROW_READS: dict[tuple[str, bool], Callable[[View, Any], Any]] = {
     ("conversation", False): lambda view, value: view.conversation(value),
     ("conversation", True): lambda view, value: view.direct_conversation(value),
     ("request_key", False): _read_request_key,
+    ("presence", False): lambda view, value: view.presence(value),
+    ("last_seen", False): lambda view, value: view.last_seen(value),
 }
 
 _READS: dict[str, Callable[[View, Any], Any]] = {

@@ -20,6 +20,7 @@ from chatd.hub.frames import CallError
 from chatd.hub.gather import Gather
 from chatd.hub.loading import InThread, Loader, Question
 from chatd.hub.memberships import Memberships
+from chatd.hub.presence import Presence
 from chatd.hub.reads import not_found
 from chatd.hub.recovery import FreeGate, recover
 from chatd.hub.rows import MissingConversation, MissingRows, Rows
@@ -78,6 +79,7 @@ class Hub:
         self.committer.wake = self.loader.wake = self.wake
         self.calls = Calls(self, request)
         self.rpc = Rpc(self, rpc_methods)
+        self.presence = Presence(self)
         self._free_gate = FreeGate(core, clock)
         self._sleep: trio.CancelScope | None = None
         self._handlers: dict[str, Callable[..., None]] = {
@@ -91,7 +93,8 @@ class Hub:
             "call": self.calls.on_call,
             "rpc": self.rpc.on_rpc,
             "attached": self._free_gate.on_attached,
-            "closed": lambda *_: None,
+            "closed": self.presence.on_closed,
+            "presence": self.presence.on_presence,
             "link_lost": self._on_link_lost,
         }
 
@@ -157,6 +160,7 @@ class Hub:
             await nursery.start(self.calls.run)
             await nursery.start(self.rpc.run)
             nursery.start_soon(self._serve)
+            nursery.start_soon(self.presence.run)
             task_status.started()
             await self._obey(commands)
             nursery.cancel_scope.cancel()

@@ -16,7 +16,17 @@ from typing import Any, NamedTuple
 
 from chatd.hub.core import Core
 from chatd.hub.frames import CallError
-from chatd.storage.interface import ROW_TABLES, ApiKeyRow, ConversationRow, DeviceRow, HighestIds, UserRow, row_record
+from chatd.storage.interface import (
+    ROW_TABLES,
+    ApiKeyRow,
+    ConversationRow,
+    DeviceRow,
+    HighestIds,
+    LastSeenRow,
+    PresenceRow,
+    UserRow,
+    row_record,
+)
 from chatd.wire.schema import ErrorCode
 
 UNFOLDED_ROWS_MAX = 200_000
@@ -47,6 +57,8 @@ TABLES = {
         Table("api_key", ApiKeyRow, lambda row: row.id),
         Table("conversation", ConversationRow, lambda row: row.id, unique="direct_key"),
         Table("request_key", RequestKeyRow, lambda row: (row.uid, row.key)),
+        Table("presence", PresenceRow, lambda row: row.uid),
+        Table("last_seen", LastSeenRow, lambda row: row.uid),
     )
 }
 

@@ -10,7 +10,7 @@ from chatd.hub.rows import Rows
 from chatd.services import revocation
 from chatd.services.caller import Caller, Result, now_ms
 from chatd.storage.interface import DeviceRow
-from chatd.wire.schema import ErrorCode
+from chatd.wire.schema import Close, ErrorCode
 
 DEVICE_KEY_BYTES = 32
 
@@ -61,6 +61,17 @@ async def revoke(caller: Caller, device: int) -> Result:
     caller.core.put_device(device, row.uid, row.cseq_max, row.flags)
     revocation.end_sessions(caller.hub, caller.user, device)
     return result
+
+
+async def kick(caller: Caller, device: int) -> Result:
+    """DEVICE_KICK"""
+    row = await caller.hub.lookup(lambda: caller.rows.find("device", device))
+    if row is None or row.uid != caller.user:
+        raise CallError(ErrorCode.NOT_FOUND, "no such device of yours")
+    places = [session for session in caller.core.sessions(caller.user) if session[2] == device]
+    for shard, handle, *_ in places:
+        caller.core.kick(shard, handle, Close.KICKED)
+    return {1: bool(places)}
 
 
 async def create_key(caller: Caller, label: str) -> Result:

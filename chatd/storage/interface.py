@@ -110,6 +110,20 @@ class ApiKeyRow(NamedTuple):
     created_ms: int
 
 
+class PresenceRow(NamedTuple):
+    """audience: who may see when this user is there."""
+
+    uid: int
+    audience: int
+
+
+class LastSeenRow(NamedTuple):
+    """seen_ms: when the user's last session ended."""
+
+    uid: int
+    seen_ms: int
+
+
 class ConversationRow(NamedTuple):
     id: int
     kind: int
@@ -217,6 +231,8 @@ class View(Protocol):
     def events(self, cid: int, from_seq: int, to_seq: int, events_max: int, bytes_max: int) -> list[EventRow]: ...
     def message_count_at(self, cid: int, seq: int) -> int: ...
     def stored_send(self, device: int, cseq: int) -> StoredSend | None: ...
+    def presence(self, user: int) -> PresenceRow | None: ...
+    def last_seen(self, user: int) -> LastSeenRow | None: ...
     def request_result(self, user: int, key: bytes) -> bytes | None: ...
     def meta(self, key: str) -> Any: ...
     def counts(self) -> Counts: ...
@@ -301,6 +317,8 @@ ROW_TABLES = {
         frozenset({"head_seq", "message_count", "last_ts", "changed_pos"}),
     ),
     "request_key": RowTable(("uid", "key"), frozenset({"result", "created_ms"})),
+    "presence": RowTable(("uid",), frozenset({"audience"})),
+    "last_seen": RowTable(("uid",), frozenset({"seen_ms"})),
     "meta": RowTable(("key",), frozenset({"value"})),
 }
 
@@ -308,6 +326,7 @@ ROW_TABLES = {
 # What a column may hold. A value that SQLite's NOT NULL would refuse has to fail before it is durable, not in the fold.
 _TEXT, _NUMBER, _BYTES, _NOTHING = (str,), (int,), (bytes,), (type(None),)
 COLUMN_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("audience", "seen_ms"), _NUMBER),
     **dict.fromkeys(("id", "uid", "kind", "flags", "owner", "token_epoch", "created_ms"), _NUMBER),
     **dict.fromkeys(("name", "display_name", "label", "title"), _TEXT),
     "password_hash": _TEXT + _NOTHING,

@@ -14,8 +14,10 @@ from chatd.storage.interface import (
     Counts,
     DeviceRow,
     EventRow,
+    LastSeenRow,
     MemberRow,
     MembershipRow,
+    PresenceRow,
     StoredSend,
     UserRow,
 )
@@ -189,6 +191,12 @@ class SqlView(ABC):
     def stored_send(self, device: int, cseq: int) -> StoredSend | None:
         stored = self._one(StoredSend, self.dialect.stored_send, device, cseq)
         return None if stored is None else stored._replace(digest=stored.digest & _DIGEST_MASK)
+
+    def presence(self, user: int) -> PresenceRow | None:
+        return self._one(PresenceRow, "SELECT uid, audience FROM presence WHERE uid = ?1", user)
+
+    def last_seen(self, user: int) -> LastSeenRow | None:
+        return self._one(LastSeenRow, "SELECT uid, seen_ms FROM last_seen WHERE uid = ?1", user)
 
     def request_result(self, user: int, key: bytes) -> bytes | None:
         result: bytes | None = self._value("SELECT result FROM request_key WHERE uid = ?1 AND key = ?2", user, key)

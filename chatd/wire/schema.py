@@ -129,6 +129,22 @@ class NoticeTopic(IntEnum):
     PRESENCE = 2
 
 
+class PresenceState(IntEnum):
+    """What is seen of a user."""
+
+    OFFLINE = 0
+    ONLINE = 1
+    AWAY = 2
+    INVISIBLE = 3
+
+
+class Audience(IntEnum):
+    """Who may see a user's presence."""
+
+    EVERYONE = 1
+    NOBODY = 2
+
+
 class Credential(IntEnum):
     """AUTH.credential."""
 
@@ -207,6 +223,7 @@ class Method(IntEnum):
     DEVICE_REVOKE = 31
     DEVICE_KEY_CREATE = 32
     PASSWORD_SET = 33
+    DEVICE_KICK = 34
     ADMIN_USER_CREATE = 100
     ADMIN_USER_LIST = 101
     ADMIN_USER_REVOKE = 102
@@ -214,6 +231,11 @@ class Method(IntEnum):
     ADMIN_API_KEY_REVOKE = 104
     ADMIN_WHY = 105
     ADMIN_STATS = 106
+    RECEIPT_GET = 240
+    PRESENCE_SET = 241
+    PRESENCE_AUDIENCE = 242
+    PRESENCE_FOLLOW = 243
+    PRESENCE_UNFOLLOW = 244
 
 
 class ErrorCode(IntEnum):

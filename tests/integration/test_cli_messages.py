@@ -69,3 +69,26 @@ def test_check_verifies_the_store_beside_the_running_server(chatd_server: ChatdS
     assert "the store is sound" in chatd(chatd_server, "check")
     (report,) = lines(chatd(chatd_server, "check", "--json"))
     assert report["sound"]
+
+
+def test_receipts_and_presence_of_others(chatd_server: ChatdServer) -> None:
+    chatd(chatd_server, "user", "add", "rob")
+    place = chatd(chatd_server, "send", "--as", "rose", "--to", "rob", "hi").strip()
+    assert chatd(chatd_server, "receipts", place, "--as", "rose").startswith("read by 0, delivered to 0 of 1\n")
+    assert "is not CID:SEQ" in chatd(chatd_server, "receipts", "7", "--as", "rose", code=2)
+    with chatd_server.blocking_client("rob") as rob:
+        [seen] = lines(chatd(chatd_server, "presence", "rob", "--as", "rose", "--json"))
+        assert (seen["user"], seen["state"], seen["last_seen_ms"]) == (rob.user, "online", 0)
+        chatd(chatd_server, "presence", "--as", "rob", "--show-to", "nobody")
+        assert chatd(chatd_server, "presence", "rob", "--as", "rose") == "rob: offline\n"
+    assert "everyone or nobody" in chatd(chatd_server, "presence", "--as", "rob", "--show-to", "me", code=2)
+
+
+def test_devices_are_listed_kicked_and_revoked(chatd_server: ChatdServer) -> None:
+    with chatd_server.blocking_client("dora") as dora:
+        me, command = dora.device, ("device", "list", "--as", "dora", "--json")
+        assert [device["online"] for device in lines(chatd(chatd_server, *command)) if device["id"] == me] == [True]
+        said = chatd(chatd_server, "device", "kick", str(me), "--as", "dora")
+        assert said == f"device {me}: its session is closed\n"
+        assert chatd(chatd_server, "device", "revoke", str(me), "--as", "dora").endswith("revoked\n")
+    assert me not in [device["id"] for device in lines(chatd(chatd_server, *command))]

@@ -177,7 +177,7 @@ def test_a_script_goes_on_over_a_restart_and_is_told_the_end(tmp_path: Path) -> 
     with (
         ChatdServer.start(tmp_path) as server,
         server.blocking_client("yves", settings=QUICK) as yves,
-        server.blocking_client("zoe") as zoe,
+        server.blocking_client("zoe", settings=QUICK) as zoe,
     ):
         cid = yves.direct(zoe.user)
         assert yves.send(cid, "before").seq
@@ -186,8 +186,9 @@ def test_a_script_goes_on_over_a_restart_and_is_told_the_end(tmp_path: Path) -> 
         server.launch()
         assert yves.answer(promise, timeout_s=20).seq
         assert number == 2
-        texts = [update.text for update in zoe.events(timeout_s=3) if isinstance(update, Event) and update.text]
-        assert texts == ["before", "while it was away"]
+        updates = zoe.events(timeout_s=20)
+        texts = (update.text for update in updates if isinstance(update, Event) and update.text)
+        assert [next(texts), next(texts)] == ["before", "while it was away"]
         with pytest.raises(LoggedOutError):
             zoe.revoke_device(zoe.device)
         with pytest.raises(LoggedOutError):
