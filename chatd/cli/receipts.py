@@ -1,7 +1,6 @@
 """`chatd receipts`: who has received and read an event."""
 
 import json
-from typing import Annotated
 
 import typer
 

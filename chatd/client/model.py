@@ -138,7 +138,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Whether a user who is followed is there; last_seen_ms: Unix milliseconds, 0 while there or when it is not told."""
+    """Whether a user who is followed is there; last_seen_ms: Unix milliseconds, 0 while there or when not told."""
 
     user: int
     state: PresenceState

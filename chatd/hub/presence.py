@@ -1,6 +1,6 @@
-# Presence costs only those who ask for it. The core keeps no clock for anybody and says only when a watched user's first
-# session begins or last one ends; who follows whom is kept here, by session and for the time of a lease, so that nothing
-# has to be taken back when a client dies. What a client may see is decided by the caller (services/presence.py).
+# Presence costs only those who ask for it. The core keeps no clock for anybody and says only when a watched user's
+# first session begins or last one ends; who follows whom is kept here, by session and for the time of a lease, so that
+# nothing has to be taken back when a client dies. Who may be seen is decided by the caller (services/presence.py).
 #
 # An end is told after GRACE_S only: a client that changes networks is not gone. A beginning, and a change that a client
 # asked for, is told after SETTLE_S, so that a storm of logins becomes one notice per user.

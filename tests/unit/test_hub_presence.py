@@ -1,6 +1,5 @@
 """Presence of the hub: bounds of leases, and what becomes of them."""
 
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,8 +46,8 @@ def session(number: int) -> Session:
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    yield World()
+def world() -> World:
+    return World()
 
 
 def test_a_session_follows_so_many(world: World) -> None:
