@@ -42,6 +42,7 @@ include "hub/poll.pxi"
 include "hub/read.pxi"
 include "hub/replay.pxi"
 include "hub/life.pxi"
+include "hub/tables.pxi"
 include "hub/core.pxi"
 
 # The engine of a shard, from blocks of memory up to the Python object.
