@@ -55,7 +55,9 @@ PARSERS_UNDER = "chatd/wire/"
 # Not code: a docstring's line, the head of a function.
 NOT_CODE = re.compile(r'^\s*("""|cdef |cpdef |def )')
 COMES_FROM = re.compile(r'\s*/\* "(native/[\w/.]+)":(\d+)$')
-DECISION = re.compile(r"\s*if \((?:(?:un)?likely\()?[\w\->.\[\]()!]+\) (?:\{|break;)$|\s*for \(__pyx_t_\w+ = ")
+DECISION = re.compile(
+    r"\s*if \((?:(?:un)?likely\()?[!(]*__pyx_[\w\->.\[\]()]+\) (?:\{|break;)$|\s*for \(__pyx_t_\w+ = "
+)
 MARK = re.compile(r"# uncovered: ")
 SABOTAGE = "chatd_sabotage("
 INVARIANT = re.compile(r"\s*chatd_(require|assert)\(")
@@ -139,7 +141,8 @@ def native() -> Iterator[Coverage]:
         if not DECISION.match(text):
             continue
         # `if (x) {} else {…}` is how Cython writes an operand: what falls through is the other one.
-        says_true = ("(!" in text) == (code[counted["line_number"]].strip() == "} else {")
+        behind = next(line for line in code[counted["line_number"] :] if line.strip())
+        says_true = ("(!" in text) == (behind.strip() == "} else {")
         for branch in counted["branches"]:
             outcome = (number, "true" if branch["fallthrough"] == says_true else "false")
             branches[name].append(outcome)

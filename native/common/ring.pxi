@@ -261,7 +261,7 @@ cdef ring_status ring_peek(ring_t* r, const uint8_t** payload, size_t* n) noexce
 
 # The peeked record is done with; its room belongs to the writer again.
 cdef void ring_release(ring_t* r) noexcept nogil:
-    if r.shared == NULL or r.corrupt or r.tail_next <= r.tail:
+    if r.shared == NULL or r.tail_next <= r.tail:
         return
     r.tail = r.tail_next
     store_release_u64(&r.shared.tail, r.tail)
@@ -352,9 +352,9 @@ cdef int ring_memfd(uint64_t capacity, uint64_t epoch) noexcept nogil:
     header.capacity = capacity
     header.epoch = epoch
     if (ftruncate(fd, <off_t>(RING_HEADER_BYTES + capacity)) != 0
-            or fchmod(fd, 0o600) != 0  # uncovered: it is ours, and so are the next two
+            or fchmod(fd, 0o600) != 0  # uncovered: it is ours, as for the next two
             or posix_write(fd, &header, sizeof(header)) != <ssize_t>sizeof(header)  # uncovered: see above
-            or fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0):  # uncovered: see above
+            or fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0):
         posix_close(fd)
         return -1
     return fd

@@ -145,7 +145,7 @@ cdef bint hub_arm(hub_t* h) noexcept nogil:
     for shard in range(<uint32_t>h.settings.shards_max):
         if not h.links[shard].up or h.links[shard].lost or h.links[shard].outbox_begin != h.links[shard].outbox_end:
             continue
-        if not ring_prepare_sleep(h.links[shard].ring_in):  # uncovered: a record comes between the two looks
+        if not ring_prepare_sleep(h.links[shard].ring_in):
             hub_disarm(h)
             return False
         h.links[shard].armed = True

@@ -33,11 +33,9 @@ cdef bint control_send(engine_t* e, conn_t* c, control_t* f) noexcept nogil:
 cdef inline bint error_is_retryable(int code) noexcept nogil:
     return wire_errors[code].retryable != 0
 
-# When a client may try again after an error that has no better answer.
+# When a client may try again after a retryable error that has no better answer.
 cdef inline uint64_t retry_after_default_ms(int code) noexcept nogil:
-    if code == ERR_UNAVAILABLE:
-        return 1000
-    return 200 if error_is_retryable(code) else 0
+    return 1000 if code == ERR_UNAVAILABLE else 200
 
 cdef void send_error(engine_t* e, conn_t* c, int code, uint8_t op, uint64_t ref, uint64_t retry_ms) noexcept nogil:
     cdef control_t f

@@ -132,6 +132,7 @@ SKIP, MEMBER = codec.encode_skip(5, 7), codec.encode_member(1, 2, 3, 4, 1)
         (damaged(SKIP, (0, 0)), "impossible length"),
         (damaged(SKIP, (6, 8)), "impossible length"),
         (damaged(SKIP[:8], (0, 8), (6, 1)), "impossible length"),
+        (damaged(EVENT[:72], (0, 72)), "has"),
         (damaged(EVENT[:80], (0, 80)), "has"),
         (damaged(EVENT, (len(EVENT) - 12, 9)), "has"),
         (damaged(SKIP + bytes(8), (0, len(SKIP) + 8)), "has"),
@@ -144,3 +145,10 @@ def test_a_damaged_record_is_refused_by_name(blob: bytes, reason: str) -> None:
     for decode in (_native.decode_batch, codec.decode_batch):
         with pytest.raises(ValueError, match=f"journal record 7 .*{reason}"):
             decode(7, 1, blob)
+
+
+def test_a_start_that_looks_for_rows_only_does_not_run_in_circles() -> None:
+    row = codec.encode_row(b"row")
+    assert list(codec.row_payloads(7, SKIP + row)) == [(8, b"row")]
+    with pytest.raises(ValueError, match="journal record 7 has an impossible length of 0 bytes"):
+        list(codec.row_payloads(7, damaged(SKIP, (0, 0)) + row))

@@ -119,9 +119,10 @@ def test_an_answer_for_somebody_else_counts_as_late() -> None:
             client.take()
         first.feed(frames.send(1, 5))
         (send,) = rig.hub.sends
-        rig.hub.answer(replace(send, handle=second.handle), frames.send_ack(1, 5, 1))
+        for handle in (second.handle, first.handle + (1 << 32)):
+            rig.hub.answer(replace(send, handle=handle), frames.send_ack(1, 5, 1))
         rig.settle()
-        assert rig.counter("answers_late") == 1
+        assert rig.counter("answers_late") == 2
         assert first.take() == second.take() == []
         rig.hub.answer(send, frames.send_ack(1, 5, 1))
         assert first.ops() == [frames.SEND_ACK]
@@ -141,7 +142,7 @@ def test_refusals_of_the_hub_are_bounded_too() -> None:
 def test_a_call_ends_with_its_last_record_whatever_that_holds() -> None:
     with Rig(pulls_outstanding_max=1) as rig:
         client = rig.client(1)
-        for end in (b"", frames.pull_end(5), frames.frame(CHUNK, b"\x05\x00")):
+        for end in (b"", frames.pull_end(5), frames.frame(CHUNK, b"\x05\x00"), frames.deliver(5, 1)):
             client.feed(frames.pull(5))
             assert client.take() == []
             rig.hub.frames(client.handle, end, done=True)

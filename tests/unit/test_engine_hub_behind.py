@@ -10,8 +10,8 @@ from support.ring_hub import RingHub
 
 from chatd.engine.native import Ring
 
-PEOPLE = 80
-"""Their records of LOGIN, 72 bytes each, do not fit into a ring at once."""
+PEOPLE = 120
+"""Their records of LOGIN (72 bytes each) or CLOSED (48) do not fit into a ring at once."""
 RING_BYTES = 4096
 ERR_BUSY = 401
 

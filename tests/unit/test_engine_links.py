@@ -1,9 +1,11 @@
 """Links: peers, broken rings, and a hub that says anything."""
 
+import mmap
 import random
 
 import pytest
 from support import frames
+from support import ring_hub as hubs
 from support.rig import LIFTED, Client, Rig
 
 from chatd.engine.native import Ring
@@ -82,6 +84,7 @@ def test_typing_has_an_interval_in_each_conversation() -> None:
         (frames.ephemeral(6), 301),
         (frames.ephemeral(5, sender=4), 103),
         (frames.ephemeral(5, kind=2), 101),
+        (frames.ephemeral(5, kind=40), 101),
         (frames.ephemeral(5, bytes(16385)), 102),
     ],
 )
@@ -117,7 +120,40 @@ def test_receipts_reach_those_who_asked() -> None:
         assert ephemeral_only.ops() == []
 
 
-@pytest.mark.parametrize("record", [b"\xff", b"\x01", bytes(40), b"\x02" + bytes(30), b"\x03" + bytes(8)])
+def answer(kind: int, announced: int, frame: bytes) -> bytes:
+    return hubs.ANSWER_LAYOUT.pack(kind, announced, 7, 7) + frame
+
+
+FRAME = frames.frame(frames.PONG, b"x")
+REGISTERED = hubs.REGISTERED_LAYOUT.pack(hubs.H_REGISTERED, 0, 0, 0, *range(8))
+CONTRADICTIONS = [
+    b"",
+    b"\xff",
+    b"\x01",
+    bytes(40),
+    answer(hubs.H_ANSWER, 5, FRAME)[:20],
+    answer(hubs.H_ANSWER, 5, FRAME[:3]),
+    answer(hubs.H_ANSWER, 4, FRAME),
+    b"\x03" + bytes(8),
+    hubs.FRAMES_LAYOUT.pack(hubs.H_FRAMES, 0, 0, 9, 7) + FRAME,
+    hubs.FRAMES_LAYOUT.pack(hubs.H_FRAMES, 0, 0, 8, 7) + FRAME + FRAME[:3],
+    hubs.FRAMES_LAYOUT.pack(hubs.H_FRAMES, 0, 0, 9, 7) + FRAME + FRAME[:4],
+    REGISTERED[:-1],
+    hubs.KICK_LAYOUT.pack(hubs.H_KICK, 0, 1, 0, 7) + b"x",
+    hubs.KICK_LAYOUT.pack(hubs.H_KICK, 0, 255, 0, 7),
+    hubs.INTEREST_LAYOUT.pack(hubs.H_INTEREST, 5, 1)[:-1],
+    hubs.INTEREST_LAYOUT.pack(hubs.H_INTEREST, 0, 1),
+    hubs.GRANT_LAYOUT.pack(hubs.H_GRANT, 1, 7, 5)[:-1],
+    hubs.GRANT_LAYOUT.pack(hubs.H_GRANT, 1, 7, 0),
+    hubs.RPC_LAYOUT.pack(hubs.H_RPC, 0, 1)[:-1],
+    hubs.RPC_LAYOUT.pack(hubs.H_RPC, 2, 1) + b"x",
+    hubs.RECEIPTS_LAYOUT.pack(hubs.H_RECEIPTS, 5, 5)[:-1],
+    hubs.RECEIPTS_LAYOUT.pack(hubs.H_RECEIPTS, 4, 5) + FRAME,
+    hubs.POS_LAYOUT.pack(hubs.H_LOST, 5) + b"x",
+]
+
+
+@pytest.mark.parametrize("record", CONTRADICTIONS)
 def test_record_that_contradicts_itself_drops_the_link_and_nothing_else(record: bytes) -> None:
     with Rig() as rig:
         client = rig.client(1)
@@ -129,6 +165,31 @@ def test_record_that_contradicts_itself_drops_the_link_and_nothing_else(record: 
         assert client.ops() == [frames.PONG]
         rig.link(rig.hub.successor())
         assert rig.engine.rpc(1, b"")
+
+
+def test_a_corrupt_ring_of_the_hub_drops_the_link() -> None:
+    with Rig() as rig:
+        with mmap.mmap(rig.hub.to_shard.memfd, 4096 + rig.hub.to_shard.capacity) as memory:
+            memory[64:72] = (1 << 40).to_bytes(8, "little")
+            rig.settle()
+        assert rig.upcalls[-1] == ("hub_lost",)
+
+
+def test_registration_of_somebody_else_changes_nothing() -> None:
+    """Of nobody, of a session that is live, of one that is just being closed."""
+    with Rig() as rig:
+        live, leaving = rig.client(1), Client(rig)
+        leaving.feed(frames.hello())
+        rig.hub.automatic = False
+        leaving.feed(frames.auth(device=2))
+        rig.engine.close(leaving.handle, 3)
+        rig.upcalls.clear()
+        for handle in (live.handle + (9 << 32), live.handle, leaving.handle):
+            rig.hub.registered(handle, 8, 8)
+        rig.settle()
+        assert [upcall[0] for upcall in rig.upcalls if upcall[0] != "closed"] == []
+        live.feed(frames.send(1, 5))
+        assert rig.hub.sends[0].user == 1
 
 
 def test_login_is_asked_again_when_the_hub_is_replaced() -> None:

@@ -10,17 +10,18 @@ from chatd.engine.native import Ring
 
 TABLES = {"connections_max": 8, "ledger_entries": 64, "gate_entries": 64, "positions_max": 64}
 SMALL = replace(MANUAL.lifted(), **TABLES)
+PEOPLE = 4
 STEP_BYTES = 32
 """The smallest block of the pool: no bound between two steps makes a difference."""
 EVERYTHING_BYTES = 256 << 10
 
 
 class Life(Rig):
-    """Three people log in, follow, talk, read, stop in the middle of a frame; a peer and a dying hub besides."""
+    """Four people log in, follow, talk, read, stop in the middle of a frame; a peer and a dying hub besides."""
 
     def __init__(self, memory_bytes_max: int) -> None:
         super().__init__(SMALL, memory_bytes_max=memory_bytes_max)
-        self.hub.members[5] = {1, 2, 3}
+        self.hub.members[5] = set(range(1, PEOPLE + 1))
         self.hub.interest(5, 0b11)
         self.from_peer = Ring.create(65536, 1)
         self.acked = 0
@@ -30,9 +31,12 @@ class Life(Rig):
         self.engine.link_peer(1, 1, self.from_peer, to_peer)
         clients: list[Client] = []
         with contextlib.suppress(MemoryError):
-            clients += [Client(self) for _ in range(3)]
+            clients += [Client(self) for _ in range(PEOPLE)]
         for user, client in enumerate(clients, 1):
             client.feed(frames.hello(), frames.auth(device=user, label="of a person with a long name"))
+        for client in clients:
+            client.feed(frames.request(7))
+        for client in clients:
             client.feed(frames.subscribe(5), frames.subscribe(6))
         for client in clients:
             self.talk(client)
@@ -47,10 +51,10 @@ class Life(Rig):
 
     def talk(self, client: Client) -> None:
         client.feed(frames.send(1, 5, bytes(100)), frames.ephemeral(5, bytes(200)))
-        client.feed(frames.pull(5), frames.request(7), frames.frame(frames.SYNC, b"\x00\x01"))
-        client.feed(frames.send(2, 5, bytes(300))[:250])
-        client.feed(frames.send(2, 5, bytes(300))[250:])
-        client.feed(frames.frame(frames.REAUTH, b"\x01\x00" + frames.prefixed(bytes(90))))
+        client.feed(frames.pull(5), frames.frame(frames.SYNC, b"\x00\x01"))
+        client.feed(frames.send(2, 5, bytes(1500))[:2])
+        client.feed(frames.send(2, 5, bytes(1500))[2:])
+        client.feed(frames.frame(frames.REAUTH, b"\x01\x00" + frames.prefixed(bytes(1900))))
         client.feed(frames.frame(frames.PING, b"echo", 2))
 
     def speak_of(self, clients: list[Client]) -> None:
@@ -58,7 +62,7 @@ class Life(Rig):
         ephemeral = frames.ephemeral(5, bytes(100), sender=9)
         record = bytes([1, 0, 0, 0]) + len(ephemeral).to_bytes(4, "little") + bytes([5, *bytes(7), 9, *bytes(7)])
         self.from_peer.write(record + ephemeral)
-        self.hub.receipts(5, frames.frame(frames.RECEIPT, bytes([5, 1, 3, 9, 9])))
+        self.hub.receipts(5, frames.frame(frames.RECEIPT, bytes([5, 100]) + bytes([3, 9, 9]) * 100))
         self.hub.rpc(1, bytes(300))
         for client in clients:
             self.hub.frames(client.handle, frames.deliver(5, 1, payload=bytes(400)) + frames.pull_end(5), done=True)
@@ -76,7 +80,7 @@ def test_every_bound_of_memory_costs_connections_and_frames_but_never_the_engine
     with Life(EVERYTHING_BYTES) as plenty:
         base = plenty.counter("pool_bytes")
         plenty.play()
-        assert (plenty.acked, plenty.counter("memory_refused")) == (6, 0)
+        assert (plenty.acked, plenty.counter("memory_refused")) == (2 * PEOPLE, 0)
     refused = complete = 0
     bound = base
     while complete < 8:
@@ -89,7 +93,7 @@ def test_every_bound_of_memory_costs_connections_and_frames_but_never_the_engine
             assert counters["pool_bytes"] <= bound
             assert life.acked <= len(life.hub.sends)
             assert sum(upcall[0] == "hub_lost" for upcall in life.upcalls) == 1, bound
-            complete = complete + 1 if (life.acked, counters["memory_refused"]) == (6, 0) else 0
+            complete = complete + 1 if (life.acked, counters["memory_refused"]) == (2 * PEOPLE, 0) else 0
         bound += STEP_BYTES
         assert bound < base + EVERYTHING_BYTES
     assert refused

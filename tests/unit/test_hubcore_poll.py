@@ -7,7 +7,7 @@ import pytest
 from support.fakehub import FakeHub, answers, of_type
 from support.fakeshard import FakeShard, Lost, Registered, Session, varint
 
-from chatd._native import HubCore, Ring
+from chatd._native import HubCore
 from chatd.hub.core_settings import HubCoreSettings
 
 SETTINGS = HubCoreSettings()
@@ -152,14 +152,15 @@ def test_when_to_come_back() -> None:
     assert hub.core.timeout_ms() == SETTINGS.position_interval_ms - 200
     # A takeover has a time limit of its own; the sooner of the two counts.
     shard.login(102, 1, 11)
-    hub.poll()
+    hub.run()
     assert hub.core.timeout_ms() == SETTINGS.position_interval_ms - 200
-    hub.tick_ms += 300
+    hub.tick_ms += 700
     shard.position(2, 7, 2, 2)
     hub.run()
-    hub.tick_ms += 490
+    assert hub.core.timeout_ms() == SETTINGS.takeover_ms - 700
+    hub.tick_ms += 300
     hub.run()
-    assert hub.core.timeout_ms() == 10
+    assert hub.core.timeout_ms() == SETTINGS.position_interval_ms - 300
     hub.core.stage_event(7, 1, 1, b"by the server", True)
     assert hub.core.timeout_ms() == 0
 
@@ -169,6 +170,8 @@ def test_what_one_answer_leaves_to_be_asked_is_due_now() -> None:
     shard = FakeShard(hub.core)
     shard.login(101, 1, 11)
     assert ("need_user", 1) in hub.poll()
+    # Records may have come while Python heard of this one.
+    assert hub.core.timeout_ms() == 0
     hub.poll()
     assert hub.core.timeout_ms() == -1
     hub.core.put_user(1, 0, 0)
@@ -214,12 +217,12 @@ def test_a_call_is_handed_to_python_whatever_its_op() -> None:
 def test_rings_that_are_closed_under_the_core_are_empty_and_full() -> None:
     """The owner of the link lets go first: nothing is read, nothing is written, the others go on."""
     hub = hub_with()
-    to_hub, from_hub = Ring.create(4096, 1), Ring.create(4096, 1)
-    hub.core.link(1, 1, to_hub, from_hub)
-    shard = FakeShard(hub.core)
+    shard, closing = FakeShard(hub.core), FakeShard(hub.core, 1)
+    hub.core.unlink(1)
+    hub.core.link(1, 2, closing.to_hub, closing.from_hub)
     alice = talking(hub, shard)
-    to_hub.close()
-    from_hub.close()
+    hub.login(closing, 201, 2, 21)
+    closing.close()
     shard.send(alice, 2, 7)
     hub.run()
     assert [answer.seq for answer in answers(shard.read())] == [1, 2]
