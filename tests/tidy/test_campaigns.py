@@ -1,11 +1,13 @@
 """What the documents say of the fault programme is what its results and its tables say."""
 
+import importlib.util
 import json
 
 from campaigns import figures, sabotages
 from campaigns.figures import CAMPAIGNS, RESULTS
 
-DOCS = RESULTS.parents[1] / "docs"
+ROOT = RESULTS.parents[1]
+DOCS = ROOT / "docs"
 
 
 def test_reliability_quotes_the_published_results() -> None:
@@ -26,3 +28,17 @@ def test_a_campaign_has_one_published_result_at_most_which_says_of_which_commit(
 
 def test_the_table_of_sabotages_is_that_of_the_campaign() -> None:
     assert sabotages.table() in (DOCS / "internals/sabotages.md").read_text(encoding="utf-8")
+
+
+def test_parsing_files_are_there_and_marks_stand_nowhere_else() -> None:
+    """`make coverage` judges a file by its name, and a mark only in a file that it judges."""
+    spec = importlib.util.spec_from_file_location("covered", ROOT / "tools/covered.py")
+    assert spec is not None
+    assert spec.loader is not None
+    covered = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(covered)
+    assert all((ROOT / name).is_file() for name in covered.PARSERS)
+    for path in [*(ROOT / "native").rglob("*.p*"), *(ROOT / "chatd").rglob("*.py")]:
+        name = path.relative_to(ROOT).as_posix()
+        is_judged = name in covered.PARSERS or name.startswith(covered.PARSERS_UNDER)
+        assert is_judged or not covered.MARK.search(path.read_text(encoding="utf-8")), name
