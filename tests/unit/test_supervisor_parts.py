@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -76,6 +78,33 @@ async def test_a_worker_that_cannot_read_its_control_socket_fails_instead_of_end
         await _obey("hub", ours, send_commands, trio.CancelScope())
     ours.close()
     other.close()
+
+
+STUCK = """
+import os, time
+import trio
+from chatd import worker
+from chatd.supervisor.pulse import Pulse
+
+async def fail():
+    await trio.sleep(0.05)
+    raise MemoryError
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker._beat, Pulse.create(), 0.01)
+        nursery.start_soon(trio.to_thread.run_sync, time.sleep, 60)
+        nursery.start_soon(fail)
+
+worker.END_TIMEOUT_S = 0.2
+trio.run(main)
+"""
+
+
+def test_a_worker_that_has_failed_ends_although_a_thread_does_not() -> None:
+    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("Timeout"), "stacks instead of silence"
 
 
 def test_every_shard_has_a_socket_of_its_own_on_one_port() -> None:
