@@ -190,7 +190,7 @@ cdef bint ring_publish(ring_t* r) noexcept nogil:
 
 # Bytes that the writer could commit now, record headers included; an upper bound, a skip may take some.
 cdef uint64_t ring_free_bytes(ring_t* r) noexcept nogil:
-    if r.shared == NULL or r.corrupt:
+    if r.shared == NULL or r.corrupt:  # uncovered: who asks has an open ring
         return 0
     ring_has_room(r, r.capacity)
     return r.capacity - (r.head - r.tail_seen)

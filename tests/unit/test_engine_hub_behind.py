@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from support import frames
 from support.rig import LIFTED, Client, Rig
-from support.ring_hub import RingHub
+from support.ring_hub import MARK_LAYOUT, S_MARK, RingHub
 
 from chatd.engine.native import Ring
 
@@ -72,6 +72,17 @@ def test_everybody_is_attached_to_a_fresh_hub_that_reads_slowly(rig: Rig) -> Non
     assert sorted((device, cseq) for _, device, _, cseq in hub.marks) == [
         (device, cseq) for device in range(1, PEOPLE + 1) for cseq in (1, 2)
     ]
+    assert len(hub.starts) == 2
+
+
+def test_a_fresh_hub_whose_ring_is_full_is_greeted_later(rig: Rig) -> None:
+    hub = small(2)
+    hub.time = 0
+    while hub.to_hub.write(MARK_LAYOUT.pack(S_MARK, 0, 0, 0, 0)):
+        pass
+    rig.engine.unlink_hub()
+    rig.link(hub)
+    patience(rig, hub)
     assert len(hub.starts) == 2
 
 

@@ -86,6 +86,7 @@ MALFORMED_LIVE = {
     "overlong varint": frames.frame(frames.ACK, b"\x80\x00"),
     "trailing byte": frames.frame(frames.ACK, b"\x00\x00"),
     "cut field": frames.frame(frames.READ, b"\x05"),
+    "overlong id of a call": frames.frame(frames.REQUEST, b"\x80\x00\x01\x80"),
     "empty body": frames.frame(frames.SEND),
     "unknown flag": frames.frame(frames.PING, b"", 0x40),
     "op of the server": frames.deliver(1, 1),

@@ -62,7 +62,7 @@ class Life(Rig):
         ephemeral = frames.ephemeral(5, bytes(100), sender=9)
         record = bytes([1, 0, 0, 0]) + len(ephemeral).to_bytes(4, "little") + bytes([5, *bytes(7), 9, *bytes(7)])
         self.from_peer.write(record + ephemeral)
-        self.hub.receipts(5, frames.frame(frames.RECEIPT, bytes([5, 100]) + bytes([3, 9, 9]) * 100))
+        self.hub.receipts(5, frames.frame(frames.RECEIPT, bytes([5, 100]) + bytes([3, 9, 9]) * 2000))
         self.hub.rpc(1, bytes(300))
         for client in clients:
             self.hub.frames(client.handle, frames.deliver(5, 1, payload=bytes(400)) + frames.pull_end(5), done=True)

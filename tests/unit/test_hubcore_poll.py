@@ -222,10 +222,16 @@ def test_rings_that_are_closed_under_the_core_are_empty_and_full() -> None:
     hub.core.link(1, 2, closing.to_hub, closing.from_hub)
     alice = talking(hub, shard)
     hub.login(closing, 201, 2, 21)
+    silent = FakeShard(hub.core, 2)
+    hub.core.unlink(2)
+    hub.core.link(2, 2, silent.to_hub, silent.from_hub)
+    hub.run()
     closing.close()
+    silent.close()
     shard.send(alice, 2, 7)
     hub.run()
     assert [answer.seq for answer in answers(shard.read())] == [1, 2]
     hub.core.unlink(1)
+    hub.core.unlink(2)
     hub.run()
     assert hub.core.timeout_ms() == -1
