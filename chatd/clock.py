@@ -1,6 +1,7 @@
 """The two clocks of a process. Whoever composes it may hand over others: tests, and the simulation."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -38,6 +39,33 @@ class StepWatch:
         step_ms = 0 if self._ahead_ms is None else ahead_ms - self._ahead_ms
         self._ahead_ms = ahead_ms
         return step_ms if abs(step_ms) > STEP_MIN_MS else 0
+
+
+class AgeWatch:
+    """How long ago something got its time stamp, by the monotonic clock, although only the wall clock stamped it.
+
+    Looks at both clocks once a second and remembers a quarter of an hour: the first look at which the wall clock showed
+    that time, or a later one, tells when it was, however often it was set since.
+    """
+
+    INTERVAL_MS = 1000
+    LOOKS_MAX = 900
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[int, int]] = deque(maxlen=self.LOOKS_MAX)
+
+    def sample(self, wall_ms: int, monotonic_ms: int) -> None:
+        if not self._looks or monotonic_ms - self._looks[-1][1] >= self.INTERVAL_MS:
+            self._looks.append((wall_ms, monotonic_ms))
+
+    def age_ms(self, stamp_ms: int, wall_ms: int, monotonic_ms: int) -> int:
+        """At least 0. What was stamped before the first look that is remembered is as old as the wall clock says."""
+        if self._looks and self._looks[0][0] <= stamp_ms:
+            for seen_ms, at_ms in self._looks:
+                if seen_ms >= stamp_ms:
+                    return monotonic_ms - at_ms
+            return 0
+        return max(0, wall_ms - stamp_ms)
 
 
 SYSTEM = Clock()

@@ -15,6 +15,7 @@ enum {
     JOURNAL_MEMBER = 3,      /* journal_member: an interval opened, changed or closed; always beside its event */
     JOURNAL_POSITION = 4,    /* journal_position */
     JOURNAL_ROW = 5,         /* journal_head + MessagePack [table, {column: value}]: an upsert; {key columns, "deleted": true} deletes */
+    JOURNAL_REDACT = 6,      /* journal_redact: the content of an earlier event is gone, from this record on */
 };
 
 struct journal_head {
@@ -24,7 +25,11 @@ struct journal_head {
     uint16_t pad;            /* bytes of padding at the end */
 };
 
-enum { JOURNAL_EVENT_MESSAGE = 1 };  /* counts for unread */
+enum {
+    JOURNAL_EVENT_MESSAGE = 1,    /* counts for unread */
+    JOURNAL_EVENT_EXT = 2,        /* the payload begins with the extension block, as on the wire: varint length, entries */
+    JOURNAL_EVENT_TOMBSTONE = 4,  /* redacted: its content is not to be shown. Set in memory and by the fold, never appended */
+};
 
 struct journal_event {
     struct journal_head head;
@@ -65,10 +70,19 @@ struct journal_position {
     uint64_t read_count;     /* message_count at read_seq */
 };
 
+struct journal_redact {
+    struct journal_head head;
+    uint64_t cid;
+    uint64_t seq;
+    uint32_t reason;         /* 1 recalled, 2 expired */
+    uint32_t zero;
+};
+
 #pragma pack(pop)
 
 _Static_assert(sizeof(struct journal_event) == 80, "journal_event");
 _Static_assert(sizeof(struct journal_skip) == 24, "journal_skip");
 _Static_assert(sizeof(struct journal_member) == 48, "journal_member");
 _Static_assert(sizeof(struct journal_position) == 48, "journal_position");
+_Static_assert(sizeof(struct journal_redact) == 32, "journal_redact");
 #endif

@@ -58,11 +58,22 @@
 #define CHATD_FLAG_DELIVER_HISTORY 0x02
 #define CHATD_FLAG_DELIVER_STUB 0x04
 #define CHATD_FLAG_DELIVER_COMPRESSED 0x08
+#define CHATD_FLAG_DELIVER_TOMBSTONE 0x10
 #define CHATD_FLAG_SYNC_PAGE_MORE 0x02
 #define CHATD_FLAG_REPLY_RETRYABLE 0x02
 
 /* extensions by op */
 #define CHATD_EXTENSION_PULL_BYTE_RANGE 1
+#define CHATD_EXTENSION_SEND_REPLY_TO 2
+#define CHATD_EXTENSION_DELIVER_REPLY_TO 2
+#define CHATD_EXTENSION_SEND_FORWARDED 4
+#define CHATD_EXTENSION_DELIVER_FORWARDED 4
+#define CHATD_EXTENSION_SEND_MENTIONS 6
+#define CHATD_EXTENSION_DELIVER_MENTIONS 6
+#define CHATD_EXTENSION_SEND_EXPIRES 8
+#define CHATD_EXTENSION_DELIVER_EXPIRES 8
+#define CHATD_EXTENSION_SEND_STREAM 10
+#define CHATD_EXTENSION_DELIVER_STREAM 10
 
 /* features */
 #define CHATD_FEATURE_LITE 1
@@ -78,6 +89,8 @@
 /* notice */
 #define CHATD_NOTICE_SERVER 1
 #define CHATD_NOTICE_PRESENCE 2
+#define CHATD_NOTICE_DRAFT 3
+#define CHATD_NOTICE_SCHEDULE_FAILED 4
 
 /* presence */
 #define CHATD_PRESENCE_OFFLINE 0
@@ -115,7 +128,19 @@
 /* kind */
 #define CHATD_KIND_TEXT 1
 #define CHATD_KIND_MARKDOWN 2
+#define CHATD_KIND_STICKER 3
+#define CHATD_KIND_IMAGE 4
+#define CHATD_KIND_VOICE 5
+#define CHATD_KIND_VIDEO 6
+#define CHATD_KIND_FILE 7
+#define CHATD_KIND_LOCATION 8
+#define CHATD_KIND_CONTACT 9
+#define CHATD_KIND_TYPED 10
 #define CHATD_KIND_CUSTOM 16
+#define CHATD_KIND_EDIT 17
+#define CHATD_KIND_RECALL 18
+#define CHATD_KIND_REACTION 19
+#define CHATD_KIND_PIN 20
 #define CHATD_KIND_CONVERSATION_CREATED 32
 #define CHATD_KIND_MEMBERS_ADDED 33
 #define CHATD_KIND_MEMBERS_REMOVED 34
@@ -155,6 +180,14 @@
 #define CHATD_METHOD_ADMIN_API_KEY_REVOKE 104
 #define CHATD_METHOD_ADMIN_WHY 105
 #define CHATD_METHOD_ADMIN_STATS 106
+#define CHATD_METHOD_MESSAGE_SCHEDULE 200
+#define CHATD_METHOD_SCHEDULED_LIST 201
+#define CHATD_METHOD_SCHEDULED_CANCEL 202
+#define CHATD_METHOD_DRAFT_SET 203
+#define CHATD_METHOD_DRAFT_LIST 204
+#define CHATD_METHOD_MENTIONS_UNREAD 205
+#define CHATD_METHOD_MESSAGE_STATES 206
+#define CHATD_METHOD_PIN_LIST 207
 #define CHATD_METHOD_RECEIPT_GET 240
 #define CHATD_METHOD_PRESENCE_SET 241
 #define CHATD_METHOD_PRESENCE_AUDIENCE 242
@@ -260,6 +293,31 @@
 #define CHATD_LIMIT_SYNC_PAGE_CURSOR_BYTES_MAX 24
 #define CHATD_LIMIT_SYNC_PAGE_ENTRIES_COUNT_MAX 200
 #define CHATD_LIMIT_SYNC_ENTRY_LAST_PREVIEW_BYTES_MAX 96
+#define CHATD_LIMIT_STICKER_PACK_BYTES_MAX 64
+#define CHATD_LIMIT_STICKER_NAME_BYTES_MAX 64
+#define CHATD_LIMIT_STICKER_EMOJI_BYTES_MAX 32
+#define CHATD_LIMIT_IMAGE_MEDIA_BYTES_MAX 128
+#define CHATD_LIMIT_IMAGE_MIME_BYTES_MAX 64
+#define CHATD_LIMIT_IMAGE_PREVIEW_BYTES_MAX 4096
+#define CHATD_LIMIT_IMAGE_CAPTION_BYTES_MAX 2048
+#define CHATD_LIMIT_VOICE_MEDIA_BYTES_MAX 128
+#define CHATD_LIMIT_VOICE_MIME_BYTES_MAX 64
+#define CHATD_LIMIT_VOICE_WAVEFORM_BYTES_MAX 256
+#define CHATD_LIMIT_VIDEO_MEDIA_BYTES_MAX 128
+#define CHATD_LIMIT_VIDEO_MIME_BYTES_MAX 64
+#define CHATD_LIMIT_VIDEO_PREVIEW_BYTES_MAX 4096
+#define CHATD_LIMIT_VIDEO_CAPTION_BYTES_MAX 2048
+#define CHATD_LIMIT_FILE_MEDIA_BYTES_MAX 128
+#define CHATD_LIMIT_FILE_MIME_BYTES_MAX 64
+#define CHATD_LIMIT_FILE_NAME_BYTES_MAX 255
+#define CHATD_LIMIT_FILE_CAPTION_BYTES_MAX 2048
+#define CHATD_LIMIT_LOCATION_NAME_BYTES_MAX 128
+#define CHATD_LIMIT_LOCATION_ADDRESS_BYTES_MAX 512
+#define CHATD_LIMIT_CONTACT_NAME_BYTES_MAX 128
+#define CHATD_LIMIT_CONTACT_PHONE_BYTES_MAX 32
+#define CHATD_LIMIT_CONTACT_EMAIL_BYTES_MAX 254
+#define CHATD_LIMIT_TYPED_NAME_BYTES_MAX 64
+#define CHATD_LIMIT_REACTION_EMOJI_BYTES_MAX 32
 #define CHATD_LIMIT_CONVERSATION_CREATED_TITLE_BYTES_MAX 128
 #define CHATD_LIMIT_MEMBERS_ADDED_USERS_COUNT_MAX 500
 #define CHATD_LIMIT_MEMBERS_REMOVED_USERS_COUNT_MAX 500
@@ -302,7 +360,7 @@ static const struct chatd_op_rule chatd_ops[256] = {
     [0x91] = { 1, 2, 2, 0x06, 1, 0, 0, "SEND_ACK" },
     [0x92] = { 1, 2, 2, 0x02, 1, 0, 0, "SEND_NAK" },
     [0x93] = { 1, 1, 2, 0x00, 0, 0, 0, "SKIP" },
-    [0x94] = { 1, 2, 2, 0x0F, 1, 0, 0, "DELIVER" },
+    [0x94] = { 1, 2, 2, 0x1F, 1, 0, 0, "DELIVER" },
     [0x95] = { 1, 1, 2, 0x00, 1, 0, 0, "ACK" },
     [0x96] = { 1, 1, 2, 0x00, 0, 0, 0, "READ" },
     [0x97] = { 1, 2, 2, 0x00, 1, 0, 0, "LAG" },
@@ -322,18 +380,31 @@ struct chatd_kind_rule {
     uint8_t known;
     uint8_t message;  /* counts for unread */
     uint8_t client;   /* may be sent with SEND */
+    uint8_t judged;   /* the hub looks into its payload before it is stored */
     uint32_t payload_bytes_max;  /* of a SEND; 0: kinds that only the server writes */
 };
 static const struct chatd_kind_rule chatd_kinds[38] = {
-    [1] = { 1, 1, 1, 8192 },
-    [2] = { 1, 1, 1, 8192 },
-    [16] = { 1, 1, 1, 32768 },
-    [32] = { 1, 0, 0, 0 },
-    [33] = { 1, 0, 0, 0 },
-    [34] = { 1, 0, 0, 0 },
-    [35] = { 1, 0, 0, 0 },
-    [36] = { 1, 0, 0, 0 },
-    [37] = { 1, 0, 0, 0 },
+    [1] = { 1, 1, 1, 0, 8192 },
+    [2] = { 1, 1, 1, 0, 8192 },
+    [3] = { 1, 1, 1, 1, 256 },
+    [4] = { 1, 1, 1, 1, 8192 },
+    [5] = { 1, 1, 1, 1, 1024 },
+    [6] = { 1, 1, 1, 1, 8192 },
+    [7] = { 1, 1, 1, 1, 4096 },
+    [8] = { 1, 1, 1, 1, 1024 },
+    [9] = { 1, 1, 1, 1, 1024 },
+    [10] = { 1, 1, 1, 1, 32768 },
+    [16] = { 1, 1, 1, 0, 32768 },
+    [17] = { 1, 0, 1, 1, 16384 },
+    [18] = { 1, 0, 1, 1, 9 },
+    [19] = { 1, 0, 1, 1, 64 },
+    [20] = { 1, 0, 1, 1, 16 },
+    [32] = { 1, 0, 0, 0, 0 },
+    [33] = { 1, 0, 0, 0, 0 },
+    [34] = { 1, 0, 0, 0, 0 },
+    [35] = { 1, 0, 0, 0, 0 },
+    [36] = { 1, 0, 0, 0, 0 },
+    [37] = { 1, 0, 0, 0, 0 },
 };
 struct chatd_close_rule {
     const char *name; /* wire, metric label and log field */

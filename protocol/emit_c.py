@@ -40,7 +40,7 @@ def constants(schema: Schema) -> Iterator[tuple[str, list[tuple[str, int]]]]:
     yield "flags by op", [(f"FLAG_{op.name}_{flag}", bit) for op in schema.ops for flag, bit in op.flags.items()]
     yield (
         "extensions by op",
-        [(f"EXTENSION_{entry['op']}_{name}", entry["tag"]) for name, entry in schema.raw["extension"].items()],
+        [(f"EXTENSION_{extension.op}_{extension.name}", extension.tag) for extension in schema.extensions],
     )
     for table, prefix in PREFIXES.items():
         entries = schema.table(table)
@@ -85,12 +85,13 @@ def tables(schema: Schema, prefix: str, storage: str = "static const") -> Iterat
     yield "    uint8_t known;"
     yield "    uint8_t message;  /* counts for unread */"
     yield "    uint8_t client;   /* may be sent with SEND */"
+    yield "    uint8_t judged;   /* the hub looks into its payload before it is stored */"
     yield "    uint32_t payload_bytes_max;  /* of a SEND; 0: kinds that only the server writes */"
     yield "};"
     yield f"{storage} struct {prefix}kind_rule {prefix}kinds[{size_of(schema, 'kind')}] = {{"
     for entry in schema.table("kind").values():
-        message, client = int(entry.get("message", False)), int(entry.get("client", False))
-        yield f"    [{entry['code']}] = {{ 1, {message}, {client}, {entry.get('payload_bytes_max', 0)} }},"
+        marks = ", ".join(str(int(entry.get(mark, False))) for mark in ("message", "client", "judged"))
+        yield f"    [{entry['code']}] = {{ 1, {marks}, {entry.get('payload_bytes_max', 0)} }},"
     yield "};"
     yield f"struct {prefix}close_rule {{"
     yield "    const char *name; /* wire, metric label and log field */"
@@ -124,6 +125,9 @@ def pxi(schema: Schema) -> str:
     lines += ["# Sizes of the tables below: a code at or above them is unknown.", "cdef enum:"]
     for table, name in (("kind", "WIRE_KINDS"), ("close", "WIRE_CLOSES"), ("error", "WIRE_ERRORS")):
         lines.append(f"    {name}_SIZE = {size_of(schema, table)}")
+    judged = [extension.tag for extension in schema.extensions if extension.op == "SEND" and extension.judged]
+    lines += ["", "# Bit n: extension n of a SEND is judged by the hub's Python side.", "cdef enum:"]
+    lines += [f"    WIRE_SEND_JUDGED_TAGS = {sum(1 << tag for tag in judged)}"]
     lines += ["", "cdef extern from *:", '    """']
     lines += [f"    {line}" for line in tables(schema, "wire_", "static const __attribute__((unused))")]
     lines += [
@@ -134,7 +138,7 @@ def pxi(schema: Schema) -> str:
         "        const char* name",
         "    const wire_op_rule wire_ops[256]",
         "    struct wire_kind_rule:",
-        *(f"        uint8_t {name}" for name in ("known", "message", "client")),
+        *(f"        uint8_t {name}" for name in ("known", "message", "client", "judged")),
         "        uint32_t payload_bytes_max",
         "    const wire_kind_rule wire_kinds[WIRE_KINDS_SIZE]",
         "    struct wire_close_rule:",

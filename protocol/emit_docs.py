@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from emit_c import COMMAND
-from model import Field, Layout, Op, Schema, layout_of
+from model import Field, Layout, Op, Schema
 
 SIDE_WORDS = {"client": "client → server", "server": "server → client", "both": "both ways"}
 STATE_WORDS = {"before": "before login", "live": "live", "any": "any state"}
@@ -56,13 +56,10 @@ def op_table(schema: Schema, name: str) -> str:
     records = [field.record for field in op.layout.fields if field.type == "list"]
     for record in records:
         lines += [f"    {record}: {layout_words(schema.records[record])}", ""]
-    lines += [f"    extension {tag}: {words}\n" for tag, words in extensions_of(schema, op)]
+    for extension in schema.extensions:
+        if extension.op == op.name:
+            lines += [f"    extension {extension.tag} {extension.name}: {layout_words(extension.layout)}\n"]
     return "\n".join([*lines, op.doc])
-
-
-def extensions_of(schema: Schema, op: Op) -> list[tuple[int, str]]:
-    entries = schema.raw["extension"].items()
-    return [(entry["tag"], layout_words(layout_of(name, entry))) for name, entry in entries if entry["op"] == op.name]
 
 
 def ops_table(schema: Schema, _: str) -> str:
@@ -96,18 +93,29 @@ def codes_line(name: str) -> Callable[[Schema, str], str]:
 
 def kinds_table(schema: Schema, _: str) -> str:
     rows = [
-        (entry["code"], name, entry["payload"], entry["payload_bytes_max"], "yes" if entry.get("message") else "no")
+        (
+            entry["code"],
+            name,
+            payload_words(schema, name),
+            entry["payload_bytes_max"],
+            "yes" if entry.get("message") else "no",
+        )
         for name, entry in schema.table("kind").items()
         if entry.get("client")
     ]
     return table(("kind", "name", "payload", "bytes at most", "counts as unread"), rows)
 
 
+def payload_words(schema: Schema, name: str) -> str:
+    layout, words = schema.kinds[name], schema.raw["kind"][name].get("payload", "")
+    return ": ".join(part for part in (layout and layout_words(layout), words) if part)
+
+
 def system_kinds_table(schema: Schema, _: str) -> str:
     rows = [
         (entry["code"], name, layout_words(layout))
         for name, entry in schema.table("kind").items()
-        if (layout := schema.kinds[name]) is not None
+        if (layout := schema.kinds[name]) is not None and not entry.get("client")
     ]
     return table(("kind", "name", "payload"), rows)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from emit_c import COMMAND
-from model import Field, Layout, Schema, layout_of
+from model import Field, Layout, Schema
 
 ENUMS = {  # table: (class, base, docstring)
     "features": ("Feature", "IntFlag", "Bits of HELLO.features and WELCOME.features."),
@@ -63,10 +63,13 @@ class OpRule:
 
 @dataclass(frozen=True, slots=True)
 class KindRule:
-    """An event kind. message: counts for unread; client: may be sent; layout: of the payload, None = free bytes."""
+    """An event kind. message: counts for unread; client: may be sent; judged: the hub's Python side looks at it first;
+    layout: of the payload, None = free bytes.
+    """
 
     message: bool
     client: bool
+    judged: bool
     payload_bytes_max: int
     layout: Layout | None
 
@@ -88,8 +91,7 @@ def module(schema: Schema) -> str:
     lines += ["", "# flags by op"]
     lines += [f"FLAG_{op.name}_{key}: Final = 0x{bit:02X}" for op in schema.ops for key, bit in op.flags.items()]
     lines += ["", "# extensions by op"]
-    for name, entry in schema.raw["extension"].items():
-        lines.append(f"EXTENSION_{entry['op']}_{name}: Final = {entry['tag']}")
+    lines += [f"EXTENSION_{each.op}_{each.name}: Final = {each.tag}" for each in schema.extensions]
     lines += ["", "# limits"]
     lines += [f"{name.upper()}: Final = {value}" for name, value in schema.raw["limits"].items()]
     for part in (records, ops, kinds, extensions, outcomes):
@@ -173,6 +175,7 @@ def kinds(schema: Schema) -> Iterator[str]:
         yield f"    Kind.{name}: KindRule("
         yield f"        message={entry.get('message', False)},"
         yield f"        client={entry.get('client', False)},"
+        yield f"        judged={entry.get('judged', False)},"
         yield f"        payload_bytes_max={entry.get('payload_bytes_max', 0)},"
         described = schema.kinds[name]
         if described is None:
@@ -184,11 +187,15 @@ def kinds(schema: Schema) -> Iterator[str]:
 
 
 def extensions(schema: Schema) -> Iterator[str]:
+    judged = sorted(extension.tag for extension in schema.extensions if extension.op == "SEND" and extension.judged)
+    tags = ", ".join(map(str, judged))
+    yield "# Extensions of SEND that the hub's Python side looks at before the event is stored."
+    yield f"SEND_JUDGED_TAGS: Final[frozenset[int]] = frozenset({{{tags}}})"
+    yield ""
     yield "# (op, tag): layout of the bytes"
     yield "EXTENSIONS: Final[dict[tuple[int, int], Layout]] = {"
-    for name, entry in schema.raw["extension"].items():
-        described = layout_of(name, entry)
-        yield from nested(f"(Op.{entry['op']}, {entry['tag']}): ", described, ",", "    ")
+    for extension in schema.extensions:
+        yield from nested(f"(Op.{extension.op}, {extension.tag}): ", extension.layout, ",", "    ")
     yield "}"
 
 

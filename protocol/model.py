@@ -58,9 +58,21 @@ FLAG_EXT = 0x01
 
 
 @dataclass(frozen=True)
+class Extension:
+    """One tag of one op; schema.toml may name several ops at once."""
+
+    name: str
+    op: str
+    tag: int
+    layout: Layout
+    judged: bool
+
+
+@dataclass(frozen=True)
 class Schema:
     raw: dict[str, Any]
     ops: list[Op]
+    extensions: list[Extension]
     records: dict[str, Layout]
     kinds: dict[str, Layout | None]
 
@@ -78,7 +90,8 @@ def load(path: Path) -> Schema:
     records = {name: layout_of(name, entry) for name, entry in raw["record"].items()}
     ops = sorted((op_of(name, entry) for name, entry in raw["op"].items()), key=lambda op: op.code)
     kinds = {name: layout_of(name, entry) if "fields" in entry else None for name, entry in raw["kind"].items()}
-    schema = Schema(raw, ops, records, kinds)
+    extensions = [extension for name, entry in raw["extension"].items() for extension in extensions_of(name, entry)]
+    schema = Schema(raw, ops, extensions, records, kinds)
     check(schema)
     return schema
 
@@ -98,6 +111,11 @@ def op_of(name: str, entry: dict[str, Any]) -> Op:
         state=entry["state"],
         feature=entry.get("feature", ""),
     )
+
+
+def extensions_of(name: str, entry: dict[str, Any]) -> list[Extension]:
+    ops = [entry["op"]] if isinstance(entry["op"], str) else entry["op"]
+    return [Extension(name, op, entry["tag"], layout_of(name, entry), entry.get("judged", False)) for op in ops]
 
 
 def layout_of(name: str, entry: dict[str, Any]) -> Layout:
@@ -130,7 +148,11 @@ def check(schema: Schema) -> None:
         bits = [FLAG_EXT, *op.flags.values()]
         if len(set(bits)) != len(bits) or any(bit & (bit - 1) for bit in bits):
             raise ValueError(f"{op.name}: flags must be distinct single bits, the lowest is EXT")
+    tags = [(extension.op, extension.tag) for extension in schema.extensions]
+    if len(set(tags)) != len(tags):
+        raise ValueError("two extensions of an op share a tag")
     layouts = [op.layout for op in schema.ops] + list(schema.records.values())
+    layouts += [extension.layout for extension in schema.extensions]
     for layout in layouts + [layout for layout in schema.kinds.values() if layout]:
         check_layout(schema, layout)
     for name in CODED:

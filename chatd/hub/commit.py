@@ -12,15 +12,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import trio
 
 from chatd.errors import StoreFailedError, StoreFullError
 from chatd.hub.core import Core
 from chatd.hub.frames import CallError
-from chatd.hub.memberships import Memberships
-from chatd.hub.rows import Missing, Rows
+from chatd.hub.rows import Missing
 from chatd.hub.settings import HubSettings
 from chatd.storage.interface import Store
 from chatd.wire.schema import ErrorCode
@@ -36,13 +35,23 @@ EXIT_STORE_FAILED = 74
 """EX_IOERR: the supervisor counts these; three in a minute mean read-only."""
 
 
-class _Turn:
-    __slots__ = ("apply", "done", "error", "result", "urgent")
+class Overlay(Protocol):
+    """What of the journal is kept in Python until it is folded: rows, memberships, redactions."""
 
-    def __init__(self, apply: Callable[[], Any], urgent: bool) -> None:
+    def check_room(self) -> None: ...
+    def committed(self) -> None: ...
+    def rejected(self) -> None: ...
+
+
+class _Turn:
+    """settled: called once, with the error if there is one, when what it staged is durable or refused."""
+
+    __slots__ = ("apply", "error", "result", "settled", "urgent")
+
+    def __init__(self, apply: Callable[[], Any], settled: Callable[[BaseException | None], None], urgent: bool) -> None:
         self.apply = apply
         self.urgent = urgent
-        self.done = trio.Event()
+        self.settled = settled
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -61,15 +70,13 @@ class Committer:
         self,
         core: Core,
         store: Store,
-        rows: Rows,
-        memberships: Memberships,
+        overlays: tuple[Overlay, ...],
         settings: HubSettings,
         abort: Callable[[str], NoReturn] = abort_process,
     ) -> None:
         self._core = core
         self._store = store
-        self._rows = rows
-        self._memberships = memberships
+        self._overlays = overlays
         self._settings = settings
         self._abort = abort
         self._turns: deque[_Turn] = deque(maxlen=TURNS_WAITING_MAX)
@@ -91,13 +98,22 @@ class Committer:
             raise CallError(ErrorCode.UNAVAILABLE, text, READ_ONLY_RETRY_MS)
         if len(self._turns) >= TURNS_WAITING_MAX:
             raise CallError(ErrorCode.BUSY, "too many changes wait for the store; try again later", 500)
-        turn = _Turn(apply, urgent)
+        done = trio.Event()
+        turn = _Turn(apply, lambda error: done.set(), urgent)
         self._turns.append(turn)
         self.wake()
-        await turn.done.wait()
+        await done.wait()
         if turn.error is not None:
             raise turn.error
         return turn.result
+
+    def submit(self, apply: Callable[[], Any], settled: Callable[[BaseException | None], None]) -> bool:
+        """As `turn`, for those who cannot wait: settled is told how it ended. False: too many turns wait."""
+        if len(self._turns) >= TURNS_WAITING_MAX:
+            return False
+        self._turns.append(_Turn(apply, settled, urgent=False))
+        self.wake()
+        return True
 
     @property
     def has_turns(self) -> bool:
@@ -117,8 +133,8 @@ class Committer:
         """Settle the turn, or add it to those that wait for the commit."""
         before = self._core.staged_count
         try:
-            self._rows.check_room()
-            self._memberships.check_room()
+            for overlay in self._overlays:
+                overlay.check_room()
             turn.result = turn.apply()
         except (CallError, Missing) as refusal:
             turn.error = refusal
@@ -131,7 +147,7 @@ class Committer:
         if turn.error is None:
             applied.append(turn)
             return
-        turn.done.set()
+        turn.settled(turn.error)
         if self._core.staged_count > before:
             log.error("a method failed after it had staged records: %r; the whole batch is refused", turn.error)
             self._refuse(applied, ErrorCode.INTERNAL, 1000, "another change of the same moment failed")
@@ -155,20 +171,20 @@ class Committer:
         except StoreFailedError as error:
             self._abort(f"the store failed at position {pos}: {error}; restarting to recover from the journal")
         self._core.publish()
-        self._rows.committed()
-        self._memberships.committed()
+        for overlay in self._overlays:
+            overlay.committed()
         self.batch_count += 1
         self.store_full = False
         self._settle(turns)
 
     def _settle(self, turns: list[_Turn]) -> None:
         for turn in turns:
-            turn.done.set()
+            turn.settled(turn.error)
 
     def _refuse(self, turns: list[_Turn], code: ErrorCode, retry_after_ms: int, reason: str) -> None:
         self._core.reject(code, retry_after_ms)
-        self._rows.rejected()
-        self._memberships.rejected()
+        for overlay in self._overlays:
+            overlay.rejected()
         self.refused_count += 1
         now = time.monotonic()
         if now - self._refusal_logged_s >= REFUSAL_LOG_INTERVAL_S:

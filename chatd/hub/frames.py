@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from chatd.storage.interface import EventRow
+from chatd.storage.journal_codec import EVENT_EXT, EVENT_TOMBSTONE
 from chatd.wire import time40
 from chatd.wire.schema import (
     CURSOR_BYTES_MAX,
@@ -16,6 +18,7 @@ from chatd.wire.schema import (
     EXTENSION_PULL_BYTE_RANGE,
     FLAG_DELIVER_HISTORY,
     FLAG_DELIVER_STUB,
+    FLAG_DELIVER_TOMBSTONE,
     FLAG_ERROR_RETRYABLE,
     FLAG_EXT,
     FLAG_REPLY_RETRYABLE,
@@ -176,8 +179,8 @@ def _depth(value: Any, level: int = 0) -> int:
     return max((_depth(child, level + 1) for child in children), default=level + 1)
 
 
-def parse_events(frames: bytes) -> list[tuple[int, int, int, int, bytes]]:
-    """seq, sender, ts_ms, kind, payload of each DELIVER frame that the tail gave, stubs left out."""
+def parse_events(frames: bytes) -> list[EventRow]:
+    """The events of the tail's DELIVER frames, stubs left out. Their flags are EVENT_EXT and EVENT_TOMBSTONE."""
     found = []
     at = 0
     while at < len(frames):
@@ -185,21 +188,26 @@ def parse_events(frames: bytes) -> list[tuple[int, int, int, int, bytes]]:
         flags = frames[at + 3]
         body = _Body(frames[at + HEADER_BYTES : at + HEADER_BYTES + length])
         at += HEADER_BYTES + length
-        body.varint()
-        seq, sender = body.varint(), body.varint()
+        cid, seq, sender = body.varint(), body.varint(), body.varint()
         ts_ms = time40.to_unix_ms(int.from_bytes(body.take(time40.TIME40_BYTES), "big"))
         kind = body.varint()
+        stored = (flags & FLAG_EXT and EVENT_EXT) | (flags & FLAG_DELIVER_TOMBSTONE and EVENT_TOMBSTONE)
         if not flags & FLAG_DELIVER_STUB:
-            found.append((seq, sender, ts_ms, kind, body.rest()))
+            found.append(EventRow(cid, seq, ts_ms, sender, kind, body.rest(), stored))
     return found
 
 
 # ---------------------------------------------------------------- writing
 
 
+def cut_text(text: str, bytes_max: int) -> bytes:
+    """UTF-8, cut at a character."""
+    return text.encode()[:bytes_max].decode(errors="ignore").encode()
+
+
 def text_of(text: str, bytes_max: int) -> bytes:
     """A varint length and UTF-8, cut at a character."""
-    cut = text.encode()[:bytes_max].decode(errors="ignore").encode()
+    cut = cut_text(text, bytes_max)
     return varint(len(cut)) + cut
 
 
@@ -218,6 +226,10 @@ def reply(request: int, result: dict[int, Any]) -> bytes:
     return frame_or_raise(Op.REPLY, 0, varint(request) + b"\0\0\0" + packed)
 
 
+def notice(topic: int, content: dict[int, Any]) -> bytes:
+    return frame(Op.NOTICE, 0, varint(topic) + msgpack.packb(content))
+
+
 def reply_error(request: int, refusal: CallError) -> bytes:
     flags = FLAG_REPLY_RETRYABLE if refusal.code in RETRYABLE else 0
     head = varint(request) + refusal.code.to_bytes(2, "big") + varint(refusal.retry_after_ms)
@@ -234,14 +246,27 @@ def frame_or_raise(op: int, flags: int, body: bytes) -> bytes:
     return frame(op, flags, body)
 
 
-def deliver_history(
-    cid: int, seq: int, ts_ms: int, sender: int, kind: int, payload: bytes, frame_bytes_max: int
-) -> bytes:
+def payload_of(row: EventRow) -> bytes:
+    """What the row stores behind its extension block."""
+    if not row.flags & EVENT_EXT:
+        return row.body
+    body = _Body(row.body)
+    body.take(body.varint())
+    return body.rest()
+
+
+def deliver_history(row: EventRow, frame_bytes_max: int) -> bytes:
     """DELIVER flagged HISTORY; a stub where the event is over what this client can receive."""
-    head = varint(cid) + varint(seq) + varint(sender) + time40.encode(ts_ms) + varint(kind)
-    if len(head) + len(payload) > frame_bytes_max:
-        return frame(Op.DELIVER, FLAG_DELIVER_HISTORY | FLAG_DELIVER_STUB, head + varint(len(payload)))
-    return frame(Op.DELIVER, FLAG_DELIVER_HISTORY, head + payload)
+    flags, content = FLAG_DELIVER_HISTORY, row.body
+    if row.flags & EVENT_TOMBSTONE:
+        flags, content = flags | FLAG_DELIVER_TOMBSTONE, b""
+    elif row.flags & EVENT_EXT:
+        flags |= FLAG_EXT
+    head = varint(row.cid) + varint(row.seq) + varint(row.sender) + time40.encode(row.ts_ms) + varint(row.kind)
+    if len(head) + len(content) > frame_bytes_max:
+        stub = FLAG_DELIVER_HISTORY | FLAG_DELIVER_STUB
+        return frame(Op.DELIVER, stub, head + varint(len(payload_of(row))))
+    return frame(Op.DELIVER, flags, head + content)
 
 
 def pull_end(cid: int, next_seq: int, head_seq: int, floor_seq: int) -> bytes:

@@ -17,9 +17,10 @@ import trio
 
 from chatd.errors import StorageError
 from chatd.hub.core import Core
+from chatd.hub.events import Events
 from chatd.hub.frames import CallError
 from chatd.hub.rows import Name, RequestKeyRow, Rows
-from chatd.storage.interface import ConversationRow, DeviceRow, MemberRow, Reader, View
+from chatd.storage.interface import GROUPED_ROWS, ConversationRow, DeviceRow, EventRow, MemberRow, Reader, View
 from chatd.wire.schema import ErrorCode
 
 log = logging.getLogger(__name__)
@@ -55,10 +56,18 @@ class Question(NamedTuple):
 class Loader:
     """Jobs wait in order of arrival; two workers take them in batches. One-off reads have a limiter of their own."""
 
-    def __init__(self, core: Core, reader: Reader, rows: Rows, in_thread: InThread = trio.to_thread.run_sync) -> None:
+    def __init__(
+        self,
+        core: Core,
+        reader: Reader,
+        rows: Rows,
+        events: Events,
+        in_thread: InThread = trio.to_thread.run_sync,
+    ) -> None:
         self._core = core
         self._reader = reader
         self._rows = rows
+        self._events = events
         self._in_thread = in_thread
         self._waiting: dict[Job, trio.Event] = {}
         self._reading: dict[Job, trio.Event] = {}
@@ -171,6 +180,12 @@ class Loader:
     def _apply_row(self, folded_pos: int, name: Name, row: Any) -> bool:
         return self._rows.loaded(folded_pos, name, row)
 
+    def _apply_event(self, folded_pos: int, place: tuple[int, int], row: EventRow | None) -> bool:
+        if not self._rows.is_current(folded_pos):
+            return False
+        self._events.loaded(place, row)
+        return True
+
     def _apply_user(self, folded_pos: int, user: int, row: Any) -> bool:
         if not self._rows.is_current(folded_pos):
             return False
@@ -230,12 +245,22 @@ def _asked_pos(job: Job) -> int:
 
 
 def _read_row(view: View, name: Name) -> Any:
+    key: Any = name.value
+    if name.group:
+        return view.rows_of(name.table, *key)
+    if name.table in GROUPED_ROWS:
+        return next(iter(view.rows_of(name.table, *key)), None)
     return _ROW_READS[name.table, name.unique](view, name.value)
 
 
 def _read_request_key(view: View, value: tuple[int, bytes]) -> RequestKeyRow | None:
     result = view.request_result(*value)
     return None if result is None else RequestKeyRow(*value, result, 0)
+
+
+def _read_event(view: View, place: tuple[int, int]) -> EventRow | None:
+    rows = view.events(place[0], place[1], place[1], 1, 1)
+    return rows[0] if rows else None
 
 
 _ROW_READS: dict[tuple[str, bool], Callable[[View, Any], Any]] = {
@@ -252,6 +277,7 @@ _ROW_READS: dict[tuple[str, bool], Callable[[View, Any], Any]] = {
 
 _READS: dict[str, Callable[[View, Any], Any]] = {
     "row": _read_row,
+    "event": _read_event,
     "user": lambda view, user: view.user(user),
     "device": lambda view, device: view.device(device),
     "conversation": lambda view, cid: (view.conversation(cid), view.members(cid)),

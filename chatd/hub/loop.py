@@ -7,25 +7,29 @@
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Mapping
 from typing import Any, NoReturn
 
 import trio
 
-from chatd.clock import SYSTEM, Clock, StepWatch
+from chatd.clock import SYSTEM, AgeWatch, Clock, StepWatch
 from chatd.hub.calls import Calls, RequestHandler
 from chatd.hub.commit import Committer, abort_process
 from chatd.hub.core import Core
+from chatd.hub.events import Events, MissingEvents
 from chatd.hub.frames import CallError
 from chatd.hub.gather import Gather
+from chatd.hub.judging import Judge, Judging, refuse_all
 from chatd.hub.loading import InThread, Loader, Question
 from chatd.hub.memberships import Memberships
 from chatd.hub.presence import Presence
 from chatd.hub.reads import not_found
 from chatd.hub.recovery import FreeGate, recover
-from chatd.hub.rows import MissingConversation, MissingRows, Rows
+from chatd.hub.redactions import Redactions
+from chatd.hub.rows import Missing, MissingConversation, MissingRows, Rows
 from chatd.hub.rpc import Rpc, RpcMethod
 from chatd.hub.settings import HubSettings
+from chatd.hub.timers import Timed, Timers
 from chatd.storage.interface import Store
 from chatd.wire.schema import ErrorCode
 
@@ -57,6 +61,8 @@ class Hub:
         on_link_lost: Callable[[int], None] = lambda shard: None,
         clock: Clock = SYSTEM,
         in_thread: InThread = trio.to_thread.run_sync,
+        judge: Judge = refuse_all,
+        timed: Mapping[str, Timed] | None = None,
     ) -> None:
         """on_link_lost: told when the ring of a shard turns out corrupt and the supervisor has to make a new link.
         in_thread: how reads of the main database leave the loop.
@@ -74,12 +80,17 @@ class Hub:
         self.started_ms = clock.wall_ms()
         self.rows = Rows(core, store.stored_ids())
         self.memberships = Memberships(core)
-        self.loader = Loader(core, store.reader(), self.rows, in_thread)
-        self.committer = Committer(core, store, self.rows, self.memberships, settings, abort)
+        self.redactions = Redactions(core)
+        self.events = Events(core, self.redactions)
+        self.ages = AgeWatch()
+        self.loader = Loader(core, store.reader(), self.rows, self.events, in_thread)
+        self.committer = Committer(core, store, (self.rows, self.memberships, self.redactions), settings, abort)
         self.committer.wake = self.loader.wake = self.wake
         self.calls = Calls(self, request)
         self.rpc = Rpc(self, rpc_methods)
         self.presence = Presence(self)
+        self.judging = Judging(self, judge)
+        self.timers = Timers(self, dict(timed or {}))
         self._free_gate = FreeGate(core, clock)
         self._sleep: trio.CancelScope | None = None
         self._handlers: dict[str, Callable[..., None]] = {
@@ -90,6 +101,7 @@ class Hub:
             "need_idempotency": lambda device, cseq: self._want(
                 "idempotency", Question(device, cseq, core.committed_pos + core.staged_count)
             ),
+            "need_judgement": self.judging.on_need,
             "call": self.calls.on_call,
             "rpc": self.rpc.on_rpc,
             "attached": self._free_gate.on_attached,
@@ -121,13 +133,20 @@ class Hub:
         for _ in range(LOADS_PER_CHANGE_MAX):
             try:
                 return await attempt()
-            except MissingRows as missing:
-                await self.loader.load("row", missing.names)
-            except MissingConversation as missing:
-                await self.loader.load("conversation", [missing.cid])
-                if self.core.conversation(missing.cid) is None and self.rows.is_absent("conversation", missing.cid):
-                    raise not_found() from None
+            except Missing as missing:
+                await self.load(missing)
         raise CallError(ErrorCode.BUSY, "what this needs does not stay in memory; try again later", 1000)
+
+    async def load(self, missing: Missing) -> None:
+        """Bring what a turn or a look-up has missed. CallError: there is no such conversation, or no answer in time."""
+        if isinstance(missing, MissingRows):
+            await self.loader.load("row", missing.names)
+        elif isinstance(missing, MissingEvents):
+            await self.loader.load("event", missing.places)
+        elif isinstance(missing, MissingConversation):
+            await self.loader.load("conversation", [missing.cid])
+            if self.core.conversation(missing.cid) is None and self.rows.is_absent("conversation", missing.cid):
+                raise not_found()
 
     def reaches(self, shard: int) -> Callable[[], bool]:
         """Is the shard still there that is there now? Another one under its number begins anew with handles and call
@@ -159,8 +178,10 @@ class Hub:
             nursery.start_soon(self.loader.run)
             await nursery.start(self.calls.run)
             await nursery.start(self.rpc.run)
+            await nursery.start(self.judging.run)
             nursery.start_soon(self._serve)
             nursery.start_soon(self.presence.run)
+            nursery.start_soon(self.timers.run)
             task_status.started()
             await self._obey(commands)
             nursery.cancel_scope.cancel()
@@ -202,6 +223,7 @@ class Hub:
                 " by the new time; look at the time service if nobody meant it",
                 round(step_ms / 1000),
             )
+        self.ages.sample(wall_ms, monotonic_ms)
         self._free_gate.pass_on()
         upcalls = self.core.poll(wall_ms, monotonic_ms)
         for name, *fields in upcalls:
@@ -240,6 +262,8 @@ class Hub:
         """The folder has committed up to here: overlays and tail may let go."""
         self.rows.folded(folded_pos)
         self.memberships.folded(folded_pos)
+        self.redactions.folded(folded_pos)
+        self.events.folded()
         self.loader.folded(folded_pos)
         self._free_gate.on_folded(folded_pos)
         self.wake()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from chatd.hub import frames
 from chatd.hub.core import Core, Interval
 from chatd.hub.frames import CallError, PullCall
+from chatd.hub.redactions import shown
 from chatd.hub.rows import MissingConversation
-from chatd.storage.interface import View
+from chatd.storage.interface import EventRow, View
 from chatd.wire.schema import BODY_BYTES_MAX, PULL_BYTES_MAX, PULL_EVENTS_MAX, ErrorCode, Feature
 
 if TYPE_CHECKING:
@@ -136,14 +137,13 @@ class _Walk:
     async def _from_database(self, seq: int, end: int) -> int:
         call, cid = self._call, self._cid
         events_max, bytes_max = self._events_left, self._bytes_left
+        hidden = self._hub.redactions.of(cid)
 
         def read(view: View) -> tuple[bytes, int]:
             found = bytearray()
             next_seq = seq
             for row in view.events(cid, seq, end, events_max, bytes_max):
-                encoded = frames.deliver_history(
-                    cid, row.seq, row.ts_ms, row.sender, row.kind, row.body, call.frame_bytes_max
-                )
+                encoded = frames.deliver_history(shown(row, hidden), call.frame_bytes_max)
                 if len(found) + len(encoded) > bytes_max:
                     break
                 found += encoded
@@ -195,8 +195,8 @@ async def _chunks(hub: "Hub", call: "Call", pull: PullCall) -> bytes:
     return found + frames.pull_end(pull.cid, next_seq, may.head_seq, may.floor_seq)
 
 
-def tail_event(core: Core, cid: int, seq: int, user: int) -> tuple[int, int, int, int, bytes] | None:
-    """seq, sender, ts_ms, kind, payload of an event that the user may see, while it is in the tail; else None."""
+def tail_event(core: Core, cid: int, seq: int, user: int) -> EventRow | None:
+    """An event that the user may see, while it is in the tail; else None."""
     state = core.conversation(cid)
     if state is None or not core.tail_floor(cid, state[2]) <= seq <= state[2]:
         return None
@@ -208,6 +208,7 @@ def tail_event(core: Core, cid: int, seq: int, user: int) -> tuple[int, int, int
 async def _payload(hub: "Hub", cid: int, seq: int, user: int) -> bytes | None:
     event = tail_event(hub.core, cid, seq, user)
     if event is not None:
-        return event[4]
+        return frames.payload_of(event)
+    hidden = hub.redactions.of(cid)
     rows = await hub.loader.read(lambda view: view.events(cid, seq, seq, 1, PULL_BYTES_MAX))
-    return rows[0].body if rows else None
+    return frames.payload_of(shown(rows[0], hidden)) if rows else None

@@ -32,15 +32,17 @@ def recover(hub: "Hub") -> None:
     oldest = max(hub.store.first_pos(), hub.store.next_pos - REPLAY_FOLDED_RECORDS_MAX)
     count = 0
     for first_pos, batch_count, blob in hub.store.replay(min(folded_pos, max(0, oldest - 1))):
-        rows, members = hub.core.replay(first_pos, batch_count, blob)
+        rows, members, redactions = hub.core.replay(first_pos, batch_count, blob)
         for pos, packed in rows:
             if pos > folded_pos:
                 table, values, deleted = parse_row(packed)
-                assert not deleted, table
-                hub.rows.replayed(pos, table, values)
+                hub.rows.replayed(pos, table, values, deleted)
         for member in members:
             if member[5] > folded_pos:
                 hub.memberships.replayed(*member)
+        for redaction in redactions:
+            if redaction[2] > folded_pos:
+                hub.redactions.replayed(*redaction)
         count += batch_count
     if not count:
         hub.core.replay(hub.store.next_pos, 0, b"")

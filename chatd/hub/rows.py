@@ -21,9 +21,16 @@ from chatd.storage.interface import (
     ApiKeyRow,
     ConversationRow,
     DeviceRow,
+    DraftRow,
+    EditRow,
+    ExpiryRow,
     HighestIds,
     LastSeenRow,
+    MentionRow,
+    PinRow,
     PresenceRow,
+    ReactionRow,
+    ScheduledRow,
     UserRow,
     row_record,
 )
@@ -41,12 +48,15 @@ class RequestKeyRow(NamedTuple):
 
 
 class Table(NamedTuple):
-    """How rows of one table are named. unique: a second column that, unless empty, names one row and never changes."""
+    """How rows of one table are named. unique: a second column that, unless empty, names one row and never changes.
+    groups: key columns whose first so many are also looked for together.
+    """
 
     name: str
     row: Callable[..., Any]
     key: Callable[[Any], Hashable]
     unique: str | None = None
+    groups: tuple[int, ...] = ()
 
 
 TABLES = {
@@ -59,16 +69,24 @@ TABLES = {
         Table("request_key", RequestKeyRow, lambda row: (row.uid, row.key)),
         Table("presence", PresenceRow, lambda row: row.uid),
         Table("last_seen", LastSeenRow, lambda row: row.uid),
+        Table("edit", EditRow, lambda row: row, groups=(2,)),
+        Table("reaction", ReactionRow, lambda row: row[:4], groups=(2,)),
+        Table("pin", PinRow, lambda row: row[:2], groups=(1,)),
+        Table("mention", MentionRow, lambda row: row, groups=(1, 2)),
+        Table("expiry", ExpiryRow, lambda row: row[:2], groups=(0,)),
+        Table("scheduled", ScheduledRow, lambda row: row[:2], groups=(0, 1)),
+        Table("draft", DraftRow, lambda row: row[:2], groups=(1,)),
     )
 }
 
 
 class Name(NamedTuple):
-    """One row by its key, or by its unique column."""
+    """One row by its key, or by its unique column; or all whose key begins so (group)."""
 
     table: str
     value: Hashable
     unique: bool = False
+    group: bool = False
 
 
 class Missing(Exception):
@@ -108,6 +126,8 @@ class Rows:
         self._cache: OrderedDict[Name, Any] = OrderedDict()
         self._cached_max = CACHED_ROWS_MAX
         self._undo: list[tuple[Name, _Unfolded | None]] = []
+        self._groups: dict[Name, dict[Hashable, None]] = {}
+        """Keys of unfolded rows, by the group they are in."""
         self._ids = ids._asdict()
 
     # ------------------------------------------------------------ reading
@@ -147,6 +167,21 @@ class Rows:
             raise MissingRows(missing)
         return found
 
+    def find_group(self, table: str, *key: Hashable) -> list[Any]:
+        """All rows whose key begins so, by key. MissingRows: ask a reader first."""
+        name = Name(table, key, group=True)
+        if name not in self._cache:
+            raise MissingRows([name])
+        self._cache.move_to_end(name)
+        return self.overlaid(table, self._cache[name], *key)
+
+    def overlaid(self, table: str, read: Iterable[Any], *key: Hashable) -> list[Any]:
+        """What a reader found of a group, as it is now."""
+        found = {TABLES[table].key(row): row for row in read}
+        for changed in self._groups.get(Name(table, key, group=True), ()):
+            found[changed] = self._unfolded[Name(table, changed)].row
+        return [row for _, row in sorted(found.items()) if row is not None]
+
     def unfolded_row(self, table: str, key: Hashable) -> Any:
         """The row if it waits to be folded, else None: whatever a reader says is then as good."""
         unfolded = self._unfolded.get(Name(table, key))
@@ -158,7 +193,11 @@ class Rows:
 
     def unfolded(self, table: str) -> list[Any]:
         """All rows of a table that are not folded yet, each once. For listings; the caller merges."""
-        return [entry.row for name, entry in self._unfolded.items() if name.table == table and not name.unique]
+        return [
+            entry.row
+            for name, entry in self._unfolded.items()
+            if name.table == table and not name.unique and entry.row is not None
+        ]
 
     def is_current(self, folded_pos: int) -> bool:
         """False: a snapshot of that position is too old to be believed, read again."""
@@ -197,10 +236,32 @@ class Rows:
         if spec.unique is not None and getattr(row, spec.unique):
             self._put(pos, Name(table, getattr(row, spec.unique), unique=True), row)
 
+    def remove(self, table: str, row: Any) -> None:
+        """The row goes away in this batch. Of tables with groups only: others never lose a row."""
+        key = TABLES[table].key(row)
+        columns = dict(zip(ROW_TABLES[table].key, row, strict=False))
+        self._put(self._core.stage_row(row_record(table, columns, deleted=True)), Name(table, key), None)
+
     def _put(self, pos: int, name: Name, row: Any) -> None:
         self._undo.append((name, self._unfolded.get(name)))
         self._unfolded[name] = _Unfolded(pos, row)
         self._order.append((pos, name))
+        for group in self._groups_of(name):
+            self._groups.setdefault(group, {})[name.value] = None
+
+    @staticmethod
+    def _groups_of(name: Name) -> list[Name]:
+        key: Any = name.value
+        return [Name(name.table, tuple(key[:columns]), group=True) for columns in TABLES[name.table].groups]
+
+    def _let_go(self, name: Name) -> None:
+        """The row is not unfolded any more; what was read of its groups before is old."""
+        del self._unfolded[name]
+        for group in self._groups_of(name):
+            self._cache.pop(group, None)
+            del self._groups[group][name.value]
+            if not self._groups[group]:
+                del self._groups[group]
 
     def committed(self) -> None:
         self._undo.clear()
@@ -210,15 +271,19 @@ class Rows:
         for name, before in reversed(self._undo):
             self._order.pop()
             if before is None:
-                del self._unfolded[name]
+                self._let_go(name)
             else:
                 self._unfolded[name] = before
         self._undo.clear()
 
-    def replayed(self, pos: int, table: str, values: dict[str, Any]) -> None:
+    def replayed(self, pos: int, table: str, values: dict[str, Any], deleted: bool) -> None:
         """A ROW record of a batch that is not folded yet, at start."""
         spec = TABLES.get(table)
         if spec is None:
+            return
+        if deleted:
+            self._put(pos, Name(table, tuple(values[column] for column in ROW_TABLES[table].key)), None)
+            self._undo.clear()
             return
         if table in self._ids:
             self._ids[table] = max(self._ids[table], values["id"])
@@ -236,7 +301,7 @@ class Rows:
             pos, name = self._order.popleft()
             unfolded = self._unfolded.get(name)
             if unfolded is not None and unfolded.pos == pos:
-                del self._unfolded[name]
+                self._let_go(name)
                 self._remember(name, unfolded.row)
 
     def _remember(self, name: Name, row: Any) -> None:

@@ -30,6 +30,16 @@ class HubSettings:
     user_groups_owned_max: int = 100
     user_devices_max: int = 100
     """Registered, not online."""
+    edit_window_s: int = 86_400
+    recall_window_s: int = 120
+    """For the author; moderators recall any time."""
+    expiry_max_s: int = 366 * 86_400
+    pins_max: int = 50
+    """Of a conversation."""
+    scheduled_max: int = 100
+    """Of a user."""
+    drafts_max: int = 1000
+    """Of a user."""
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> "HubSettings":

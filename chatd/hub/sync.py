@@ -15,6 +15,7 @@ from chatd.errors import PeerProtocolError
 from chatd.hub import frames, reads
 from chatd.hub.core import Core
 from chatd.hub.frames import CallError, SyncEntry
+from chatd.hub.redactions import shown
 from chatd.storage.interface import EventRow, MembershipRow, View
 from chatd.wire import sync_cursor
 from chatd.wire.schema import (
@@ -176,13 +177,16 @@ async def _last_events(hub: "Hub", user: int, drafts: list[Draft]) -> dict[int, 
     if not wanted:
         return found
 
+    hidden = {draft.cid: hub.redactions.of(draft.cid) for draft in wanted}
+
     def read(view: View) -> list[tuple[Draft, EventRow | None, int, int]]:
         out = []
         for draft in wanted:
             rows = view.events(draft.cid, draft.last_seq, draft.last_seq, 1, 1)
             conversation = view.conversation(draft.cid)
             count = view.message_count_at(draft.cid, draft.last_seq) if draft.message_count < 0 else -1
-            out.append((draft, rows[0] if rows else None, count, conversation.head_seq if conversation else 0))
+            row = shown(rows[0], hidden[draft.cid]) if rows else None
+            out.append((draft, row, count, conversation.head_seq if conversation else 0))
         return out
 
     for draft, row, folded, folded_seq in await hub.loader.read(read):
@@ -191,7 +195,7 @@ async def _last_events(hub: "Hub", user: int, drafts: list[Draft]) -> dict[int, 
             count += _messages_in_tail(hub.core, user, draft, folded_seq + 1)
         sender, ts_ms, kind, body, _ = found.get(draft.cid, NO_EVENT)
         if row is not None:
-            sender, ts_ms, kind, body = row.sender, row.ts_ms, row.kind, row.body
+            sender, ts_ms, kind, body = row.sender, row.ts_ms, row.kind, frames.payload_of(row)
         found[draft.cid] = (sender, ts_ms, kind, body, count)
     return found
 
@@ -206,7 +210,7 @@ def _messages_in_tail(core: Core, user: int, draft: Draft, from_seq: int) -> int
         if next_seq == from_seq:
             raise too_fast()  # folded, and let go, since the snapshot was taken
         from_seq = next_seq
-        count += sum(KINDS[kind].message for _, _, _, kind, _ in frames.parse_events(page))
+        count += sum(KINDS[event.kind].message for event in frames.parse_events(page))
     return count
 
 
@@ -215,7 +219,7 @@ def _last_in_tail(core: Core, user: int, draft: Draft) -> LastEvent | None:
     if newest is not None and newest[0] == draft.last_seq:
         return (newest[1], newest[2], newest[3], newest[4], -1)
     event = reads.tail_event(core, draft.cid, draft.last_seq, user) if newest is not None else None
-    return None if event is None else (event[1], event[2], event[3], event[4], -1)
+    return None if event is None else (event.sender, event.ts_ms, event.kind, frames.payload_of(event), -1)
 
 
 def _entry(draft: Draft, last: LastEvent) -> SyncEntry:

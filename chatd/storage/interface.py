@@ -16,6 +16,7 @@ from chatd.storage.journal_codec import (
     EventTuple,
     MemberTuple,
     PositionTuple,
+    RedactTuple,
     RowTuple,
 )
 
@@ -35,6 +36,7 @@ class Portion(Protocol):
     """In journal order, like positions and rows."""
     positions: list[PositionTuple]
     rows: list[RowTuple]
+    redactions: list[RedactTuple]
 
     def add(self, pos: int, count: int, blob: bytes, /) -> None:
         """One batch. Raises ValueError as Decoder does; the portion is of no use then."""
@@ -175,6 +177,67 @@ class EventRow(NamedTuple):
     sender: int
     kind: int
     body: bytes
+    """With EVENT_EXT in front of the payload: the extension block. Empty with EVENT_TOMBSTONE."""
+    flags: int
+    """EVENT_* of journal_codec."""
+
+
+class EditRow(NamedTuple):
+    """Event seq is an edit of target."""
+
+    cid: int
+    target: int
+    seq: int
+
+
+class ReactionRow(NamedTuple):
+    """As it stands: seq is the event that added it."""
+
+    cid: int
+    target: int
+    uid: int
+    emoji: str
+    seq: int
+
+
+class PinRow(NamedTuple):
+    cid: int
+    target: int
+    uid: int
+    seq: int
+
+
+class MentionRow(NamedTuple):
+    """uid 0: everyone."""
+
+    cid: int
+    seq: int
+    uid: int
+
+
+class ExpiryRow(NamedTuple):
+    cid: int
+    seq: int
+    due_ms: int
+
+
+class ScheduledRow(NamedTuple):
+    """content: the extension block (has_ext) and the payload, as a SEND would have them."""
+
+    uid: int
+    number: int
+    cid: int
+    due_ms: int
+    kind: int
+    has_ext: int
+    content: bytes
+
+
+class DraftRow(NamedTuple):
+    uid: int
+    cid: int
+    content: bytes
+    changed_ms: int
 
 
 class StoredSend(NamedTuple):
@@ -234,6 +297,15 @@ class View(Protocol):
     def presence(self, user: int) -> PresenceRow | None: ...
     def last_seen(self, user: int) -> LastSeenRow | None: ...
     def request_result(self, user: int, key: bytes) -> bytes | None: ...
+    def rows_of(self, table: str, *key: Any) -> list[Any]:
+        """Rows of one of GROUPED_ROWS whose key begins so, by key."""
+
+    def due(self, table: str, until_ms: int, limit: int) -> list[Any]:
+        """The rows with the earliest due_ms, up to until_ms."""
+
+    def mentions(self, cid: int, user: int, after_seq: int, to_seq: int, limit: int) -> list[MentionRow]:
+        """Of the user and of everyone, by events after_seq+1 .. to_seq."""
+
     def meta(self, key: str) -> Any: ...
     def counts(self) -> Counts: ...
 
@@ -320,7 +392,24 @@ ROW_TABLES = {
     "presence": RowTable(("uid",), frozenset({"audience"})),
     "last_seen": RowTable(("uid",), frozenset({"seen_ms"})),
     "meta": RowTable(("key",), frozenset({"value"})),
+    "edit": RowTable(("cid", "target", "seq"), frozenset()),
+    "reaction": RowTable(("cid", "target", "uid", "emoji"), frozenset({"seq"})),
+    "pin": RowTable(("cid", "target"), frozenset({"uid", "seq"})),
+    "mention": RowTable(("cid", "seq", "uid"), frozenset()),
+    "expiry": RowTable(("cid", "seq"), frozenset({"due_ms"})),
+    "scheduled": RowTable(("uid", "number"), frozenset({"cid", "due_ms", "kind", "has_ext", "content"})),
+    "draft": RowTable(("uid", "cid"), frozenset({"content", "changed_ms"})),
 }
+GROUPED_ROWS: dict[str, type[Any]] = {
+    "edit": EditRow,
+    "reaction": ReactionRow,
+    "pin": PinRow,
+    "mention": MentionRow,
+    "expiry": ExpiryRow,
+    "scheduled": ScheduledRow,
+    "draft": DraftRow,
+}
+"""Tables that are read by the beginning of their key."""
 
 
 # What a column may hold. A value that SQLite's NOT NULL would refuse has to fail before it is durable, not in the fold.
@@ -328,9 +417,11 @@ _TEXT, _NUMBER, _BYTES, _NOTHING = (str,), (int,), (bytes,), (type(None),)
 COLUMN_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("audience", "seen_ms"), _NUMBER),
     **dict.fromkeys(("id", "uid", "kind", "flags", "owner", "token_epoch", "created_ms"), _NUMBER),
-    **dict.fromkeys(("name", "display_name", "label", "title"), _TEXT),
+    **dict.fromkeys(("cid", "target", "seq", "due_ms", "number", "has_ext", "changed_ms"), _NUMBER),
+    **dict.fromkeys(("name", "display_name", "label", "title", "emoji"), _TEXT),
     "password_hash": _TEXT + _NOTHING,
     "hash": _BYTES,
+    "content": _BYTES,
     "result": _BYTES + _NOTHING,
     "direct_key": _TEXT + _BYTES + _NOTHING,
     "key": _TEXT + _BYTES + _NOTHING,

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
-EVENT, SKIP, MEMBER, POSITION, ROW = range(1, 6)
-EVENT_MESSAGE = 1
+EVENT, SKIP, MEMBER, POSITION, ROW, REDACT = range(1, 7)
+EVENT_MESSAGE, EVENT_EXT, EVENT_TOMBSTONE = 1, 2, 4
 ALIGNMENT = 8
 
 # bytes, type, flags, pad: the head of every record.
@@ -19,12 +19,14 @@ _EVENT = Struct("<8xQQQQQQQqII")
 _SKIP = Struct("<8xQQ")
 _MEMBER = Struct("<8xQQQQII")
 _POSITION = Struct("<8xQQQQQ")
+_REDACT = Struct("<8xQQII")
 
-EventTuple = tuple[int, int, int, int, int, int, int, int, int, bytes]
+EventTuple = tuple[int, int, int, int, int, int, int, int, int, bytes, int]
 IdempotencyTuple = tuple[int, int, int, int]
 MemberTuple = tuple[int, int, int, int, int, int]
 PositionTuple = tuple[int, int, int, int, int, int]
 RowTuple = tuple[int, bytes]
+RedactTuple = tuple[int, int, int]
 
 
 class Decoded(NamedTuple):
@@ -36,6 +38,7 @@ class Decoded(NamedTuple):
     members: list[MemberTuple]
     positions: list[PositionTuple]
     rows: list[RowTuple]
+    redactions: list[RedactTuple]
 
 
 class Record(NamedTuple):
@@ -52,7 +55,7 @@ def decode_batch(pos: int, count: int, blob: bytes) -> Decoded:
 
     Raises ValueError when the records do not fill the blob exactly, do not number `count` or are not as journal.h says.
     """
-    out = Decoded([], [], {}, [], [], [])
+    out = Decoded([], [], {}, [], [], [], [])
     for record in records(pos, count, blob):
         if record.type == ROW:
             out.rows.append((record.pos, blob[record.start + _HEAD.size : record.end]))
@@ -98,7 +101,8 @@ def _decode_event(out: Decoded, blob: bytes, record: Record) -> None:
     body = blob[record.start + _EVENT.size : record.end]
     if len(body) != size:
         raise ValueError(f"journal record {record.pos} has {len(body)} bytes of payload, its head says {size}")
-    out.events.append((cid, seq, ts_ms, sender, device, cseq, kind, message_count, digest, body))
+    flags = blob[record.start + 5]
+    out.events.append((cid, seq, ts_ms, sender, device, cseq, kind, message_count, digest, body, flags))
     out.changed[cid] = record.pos
     if device:
         out.idempotency.append((device, cseq, cid, seq))
@@ -122,7 +126,19 @@ def _decode_position(out: Decoded, blob: bytes, record: Record) -> None:
     out.positions.append((cid, user, delivered_seq, read_seq, read_count, record.pos))
 
 
-_DECODERS = {EVENT: _decode_event, SKIP: _decode_skip, MEMBER: _decode_member, POSITION: _decode_position}
+def _decode_redact(out: Decoded, blob: bytes, record: Record) -> None:
+    _expect(_REDACT.size, record)
+    cid, seq, _, _ = _REDACT.unpack_from(blob, record.start)
+    out.redactions.append((cid, seq, record.pos))
+
+
+_DECODERS = {
+    EVENT: _decode_event,
+    SKIP: _decode_skip,
+    MEMBER: _decode_member,
+    POSITION: _decode_position,
+    REDACT: _decode_redact,
+}
 
 
 def _expect(size: int, record: Record, *, exactly: bool = True) -> None:
@@ -131,10 +147,10 @@ def _expect(size: int, record: Record, *, exactly: bool = True) -> None:
         raise ValueError(f"journal record {record.pos} of type {record.type} has {found} bytes, not {size}")
 
 
-def encode_event(event: EventTuple, *, message: bool = True) -> bytes:
-    cid, seq, ts_ms, sender, device, cseq, kind, message_count, digest, body = event
+def encode_event(event: EventTuple) -> bytes:
+    cid, seq, ts_ms, sender, device, cseq, kind, message_count, digest, body, flags = event
     fields = _EVENT.pack(cid, seq, sender, device, cseq, ts_ms, message_count, digest, kind, len(body))
-    return _record(EVENT, fields[_HEAD.size :] + body, EVENT_MESSAGE if message else 0)
+    return _record(EVENT, fields[_HEAD.size :] + body, flags)
 
 
 def encode_skip(device: int, cseq: int) -> bytes:
@@ -147,6 +163,10 @@ def encode_member(cid: int, user: int, join_seq: int, leave_seq: int, role: int)
 
 def encode_position(cid: int, user: int, delivered_seq: int, read_seq: int, read_count: int) -> bytes:
     return _record(POSITION, _POSITION.pack(cid, user, delivered_seq, read_seq, read_count)[_HEAD.size :])
+
+
+def encode_redact(cid: int, seq: int, reason: int) -> bytes:
+    return _record(REDACT, _REDACT.pack(cid, seq, reason, 0)[_HEAD.size :])
 
 
 def encode_row(payload: bytes) -> bytes:

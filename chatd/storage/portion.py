@@ -10,6 +10,7 @@ from chatd.storage.journal_codec import (
     IdempotencyTuple,
     MemberTuple,
     PositionTuple,
+    RedactTuple,
     RowTuple,
     decode_batch,
 )
@@ -28,6 +29,7 @@ class Portion:
         self.members: list[MemberTuple] = []
         self.positions: list[PositionTuple] = []
         self.rows: list[RowTuple] = []
+        self.redactions: list[RedactTuple] = []
 
     def add(self, pos: int, count: int, blob: bytes, /) -> None:
         batch = decode_batch(pos, count, blob)
@@ -37,6 +39,7 @@ class Portion:
         self.members += batch.members
         self.positions += batch.positions
         self.rows += batch.rows
+        self.redactions += batch.redactions
 
     def events(self) -> Iterator[EventTuple]:
         return iter(sorted(self._events, key=itemgetter(0)))

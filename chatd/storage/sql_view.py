@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from chatd.storage.interface import (
+    GROUPED_ROWS,
+    ROW_TABLES,
     ApiKeyRow,
     ConversationRow,
     Counts,
@@ -18,6 +20,7 @@ from chatd.storage.interface import (
     MemberRow,
     MembershipRow,
     PresenceRow,
+    MentionRow,
     StoredSend,
     UserRow,
 )
@@ -53,9 +56,10 @@ class Dialect(NamedTuple):
     """Words and statements in which the stores differ. by_user: names the index of memberships by user, where that can
     be said. join: an inner join that keeps the order of the tables, from a user's memberships to conversations.
 
-    How events and sends lie in their tables is the store's own matter. events: (cid, seq, ts, sender, kind, body) of
-    conversation ?1, seqs ?2 to ?3 in order, at most ?4. message_count: that of the last event of ?1 at or before ?2.
-    stored_send: (cid, seq, ts, digest) of send ?2 of device ?1, zeros for a skip; a send of that number wins over it.
+    How events and sends lie in their tables is the store's own matter. events: (cid, seq, ts, sender, kind, body,
+    flags) of conversation ?1, seqs ?2 to ?3 in order, at most ?4. message_count: that of the last event of ?1 at or
+    before ?2. stored_send: (cid, seq, ts, digest) of send ?2 of device ?1, zeros for a skip; a send of that number wins
+    over it.
     """
 
     greatest: str
@@ -201,6 +205,26 @@ class SqlView(ABC):
     def request_result(self, user: int, key: bytes) -> bytes | None:
         result: bytes | None = self._value("SELECT result FROM request_key WHERE uid = ?1 AND key = ?2", user, key)
         return result
+
+    def rows_of(self, table: str, *key: Any) -> list[Any]:
+        row_type = GROUPED_ROWS[table]
+        wanted = " AND ".join(f"{column} = ?{at}" for at, column in enumerate(ROW_TABLES[table].key[: len(key)], 1))
+        order = ", ".join(ROW_TABLES[table].key)
+        sql = f"SELECT {', '.join(row_type._fields)} FROM {table} WHERE {wanted} ORDER BY {order}"  # noqa: S608
+        return self._all(row_type, sql, *key)
+
+    def due(self, table: str, until_ms: int, limit: int) -> list[Any]:
+        row_type = GROUPED_ROWS[table]
+        columns = ", ".join(row_type._fields)
+        sql = f"SELECT {columns} FROM {table} WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2"  # noqa: S608
+        return self._all(row_type, sql, until_ms, limit)
+
+    def mentions(self, cid: int, user: int, after_seq: int, to_seq: int, limit: int) -> list[MentionRow]:
+        sql = (
+            "SELECT cid, seq, uid FROM mention WHERE uid IN (?1, 0) AND cid = ?2 AND seq > ?3 AND seq <= ?4 "
+            "ORDER BY seq LIMIT ?5"
+        )
+        return self._all(MentionRow, sql, user, cid, after_seq, to_seq, limit)
 
     def meta(self, key: str) -> Any:
         return self._value("SELECT value FROM meta WHERE key = ?1", key)

@@ -40,10 +40,13 @@ class OpRule:
 
 @dataclass(frozen=True, slots=True)
 class KindRule:
-    """An event kind. message: counts for unread; client: may be sent; layout: of the payload, None = free bytes."""
+    """An event kind. message: counts for unread; client: may be sent; judged: the hub's Python side looks at it first;
+    layout: of the payload, None = free bytes.
+    """
 
     message: bool
     client: bool
+    judged: bool
     payload_bytes_max: int
     layout: Layout | None
 
@@ -127,6 +130,8 @@ class NoticeTopic(IntEnum):
 
     SERVER = 1
     PRESENCE = 2
+    DRAFT = 3
+    SCHEDULE_FAILED = 4
 
 
 class PresenceState(IntEnum):
@@ -185,7 +190,19 @@ class Kind(IntEnum):
 
     TEXT = 1
     MARKDOWN = 2
+    STICKER = 3
+    IMAGE = 4
+    VOICE = 5
+    VIDEO = 6
+    FILE = 7
+    LOCATION = 8
+    CONTACT = 9
+    TYPED = 10
     CUSTOM = 16
+    EDIT = 17
+    RECALL = 18
+    REACTION = 19
+    PIN = 20
     CONVERSATION_CREATED = 32
     MEMBERS_ADDED = 33
     MEMBERS_REMOVED = 34
@@ -231,6 +248,14 @@ class Method(IntEnum):
     ADMIN_API_KEY_REVOKE = 104
     ADMIN_WHY = 105
     ADMIN_STATS = 106
+    MESSAGE_SCHEDULE = 200
+    SCHEDULED_LIST = 201
+    SCHEDULED_CANCEL = 202
+    DRAFT_SET = 203
+    DRAFT_LIST = 204
+    MENTIONS_UNREAD = 205
+    MESSAGE_STATES = 206
+    PIN_LIST = 207
     RECEIPT_GET = 240
     PRESENCE_SET = 241
     PRESENCE_AUDIENCE = 242
@@ -300,11 +325,22 @@ FLAG_SEND_NAK_RETRYABLE: Final = 0x02
 FLAG_DELIVER_HISTORY: Final = 0x02
 FLAG_DELIVER_STUB: Final = 0x04
 FLAG_DELIVER_COMPRESSED: Final = 0x08
+FLAG_DELIVER_TOMBSTONE: Final = 0x10
 FLAG_SYNC_PAGE_MORE: Final = 0x02
 FLAG_REPLY_RETRYABLE: Final = 0x02
 
 # extensions by op
 EXTENSION_PULL_BYTE_RANGE: Final = 1
+EXTENSION_SEND_REPLY_TO: Final = 2
+EXTENSION_DELIVER_REPLY_TO: Final = 2
+EXTENSION_SEND_FORWARDED: Final = 4
+EXTENSION_DELIVER_FORWARDED: Final = 4
+EXTENSION_SEND_MENTIONS: Final = 6
+EXTENSION_DELIVER_MENTIONS: Final = 6
+EXTENSION_SEND_EXPIRES: Final = 8
+EXTENSION_DELIVER_EXPIRES: Final = 8
+EXTENSION_SEND_STREAM: Final = 10
+EXTENSION_DELIVER_STREAM: Final = 10
 
 # limits
 SEND_BODY_BYTES_MAX: Final = 32768
@@ -787,8 +823,8 @@ OPS: Final[dict[int, OpRule]] = {
         lite=True,
         empty=False,
         feature=0,
-        flags={"HISTORY": 0x02, "STUB": 0x04, "COMPRESSED": 0x08},
-        flags_mask=0x0F,
+        flags={"HISTORY": 0x02, "STUB": 0x04, "COMPRESSED": 0x08, "TOMBSTONE": 0x10},
+        flags_mask=0x1F,
     ),
     Op.ACK: OpRule(
         layout=Layout(
@@ -1028,24 +1064,205 @@ KINDS: Final[dict[int, KindRule]] = {
     Kind.TEXT: KindRule(
         message=True,
         client=True,
+        judged=False,
         payload_bytes_max=8192,
         layout=None,
     ),
     Kind.MARKDOWN: KindRule(
         message=True,
         client=True,
+        judged=False,
         payload_bytes_max=8192,
         layout=None,
+    ),
+    Kind.STICKER: KindRule(
+        message=True,
+        client=True,
+        judged=True,
+        payload_bytes_max=256,
+        layout=Layout(
+            "STICKER",
+            (
+                Field("pack", "str", limit=64),
+                Field("name", "str", limit=64),
+                Field("emoji", "str", limit=32),
+            ),
+        ),
+    ),
+    Kind.IMAGE: KindRule(
+        message=True,
+        client=True,
+        judged=True,
+        payload_bytes_max=8192,
+        layout=Layout(
+            "IMAGE",
+            (
+                Field("media", "str", limit=128),
+                Field("mime", "str", limit=64),
+                Field("size_bytes", "varint"),
+                Field("width", "varint"),
+                Field("height", "varint"),
+                Field("preview", "bytes", limit=4096),
+                Field("caption", "str", limit=2048),
+            ),
+        ),
+    ),
+    Kind.VOICE: KindRule(
+        message=True,
+        client=True,
+        judged=True,
+        payload_bytes_max=1024,
+        layout=Layout(
+            "VOICE",
+            (
+                Field("media", "str", limit=128),
+                Field("mime", "str", limit=64),
+                Field("size_bytes", "varint"),
+                Field("duration_ms", "varint"),
+                Field("waveform", "bytes", limit=256),
+            ),
+        ),
+    ),
+    Kind.VIDEO: KindRule(
+        message=True,
+        client=True,
+        judged=True,
+        payload_bytes_max=8192,
+        layout=Layout(
+            "VIDEO",
+            (
+                Field("media", "str", limit=128),
+                Field("mime", "str", limit=64),
+                Field("size_bytes", "varint"),
+                Field("width", "varint"),
+                Field("height", "varint"),
+                Field("duration_ms", "varint"),
+                Field("preview", "bytes", limit=4096),
+                Field("caption", "str", limit=2048),
+            ),
+        ),
+    ),
+    Kind.FILE: KindRule(
+        message=True,
+        client=True,
+        judged=True,
+        payload_bytes_max=4096,
+        layout=Layout(
+            "FILE",
+            (
+                Field("media", "str", limit=128),
+                Field("mime", "str", limit=64),
+                Field("size_bytes", "varint"),
+                Field("name", "str", limit=255),
+                Field("caption", "str", limit=2048),
+            ),
+        ),
+    ),
+    Kind.LOCATION: KindRule(
+        message=True,
+        client=True,
+        judged=True,
+        payload_bytes_max=1024,
+        layout=Layout(
+            "LOCATION",
+            (
+                Field("latitude", "u32"),
+                Field("longitude", "u32"),
+                Field("accuracy_m", "varint"),
+                Field("name", "str", limit=128),
+                Field("address", "str", limit=512),
+            ),
+        ),
+    ),
+    Kind.CONTACT: KindRule(
+        message=True,
+        client=True,
+        judged=True,
+        payload_bytes_max=1024,
+        layout=Layout(
+            "CONTACT",
+            (
+                Field("user", "varint"),
+                Field("name", "str", limit=128),
+                Field("phone", "str", limit=32),
+                Field("email", "str", limit=254),
+            ),
+        ),
+    ),
+    Kind.TYPED: KindRule(
+        message=True,
+        client=True,
+        judged=True,
+        payload_bytes_max=32768,
+        layout=Layout(
+            "TYPED",
+            (
+                Field("name", "str", limit=64),
+                Field("content", "rest"),
+            ),
+        ),
     ),
     Kind.CUSTOM: KindRule(
         message=True,
         client=True,
+        judged=False,
         payload_bytes_max=32768,
         layout=None,
+    ),
+    Kind.EDIT: KindRule(
+        message=False,
+        client=True,
+        judged=True,
+        payload_bytes_max=16384,
+        layout=Layout(
+            "EDIT",
+            (
+                Field("target", "varint"),
+                Field("content", "rest"),
+            ),
+        ),
+    ),
+    Kind.RECALL: KindRule(
+        message=False,
+        client=True,
+        judged=True,
+        payload_bytes_max=9,
+        layout=Layout(
+            "RECALL",
+            (Field("target", "varint"),),
+        ),
+    ),
+    Kind.REACTION: KindRule(
+        message=False,
+        client=True,
+        judged=True,
+        payload_bytes_max=64,
+        layout=Layout(
+            "REACTION",
+            (
+                Field("target", "varint"),
+                Field("added", "u8"),
+                Field("emoji", "str", limit=32),
+            ),
+        ),
+    ),
+    Kind.PIN: KindRule(
+        message=False,
+        client=True,
+        judged=True,
+        payload_bytes_max=16,
+        layout=Layout(
+            "PIN",
+            (
+                Field("target", "varint"),
+                Field("pinned", "u8"),
+            ),
+        ),
     ),
     Kind.CONVERSATION_CREATED: KindRule(
         message=False,
         client=False,
+        judged=False,
         payload_bytes_max=0,
         layout=Layout(
             "CONVERSATION_CREATED",
@@ -1058,6 +1275,7 @@ KINDS: Final[dict[int, KindRule]] = {
     Kind.MEMBERS_ADDED: KindRule(
         message=False,
         client=False,
+        judged=False,
         payload_bytes_max=0,
         layout=Layout(
             "MEMBERS_ADDED",
@@ -1070,6 +1288,7 @@ KINDS: Final[dict[int, KindRule]] = {
     Kind.MEMBERS_REMOVED: KindRule(
         message=False,
         client=False,
+        judged=False,
         payload_bytes_max=0,
         layout=Layout(
             "MEMBERS_REMOVED",
@@ -1079,6 +1298,7 @@ KINDS: Final[dict[int, KindRule]] = {
     Kind.MEMBER_LEFT: KindRule(
         message=False,
         client=False,
+        judged=False,
         payload_bytes_max=0,
         layout=Layout(
             "MEMBER_LEFT",
@@ -1088,6 +1308,7 @@ KINDS: Final[dict[int, KindRule]] = {
     Kind.ROLE_CHANGED: KindRule(
         message=False,
         client=False,
+        judged=False,
         payload_bytes_max=0,
         layout=Layout(
             "ROLE_CHANGED",
@@ -1100,6 +1321,7 @@ KINDS: Final[dict[int, KindRule]] = {
     Kind.TITLE_CHANGED: KindRule(
         message=False,
         client=False,
+        judged=False,
         payload_bytes_max=0,
         layout=Layout(
             "TITLE_CHANGED",
@@ -1107,6 +1329,9 @@ KINDS: Final[dict[int, KindRule]] = {
         ),
     ),
 }
+
+# Extensions of SEND that the hub's Python side looks at before the event is stored.
+SEND_JUDGED_TAGS: Final[frozenset[int]] = frozenset({4, 6, 8, 10})
 
 # (op, tag): layout of the bytes
 EXTENSIONS: Final[dict[tuple[int, int], Layout]] = {
@@ -1116,6 +1341,62 @@ EXTENSIONS: Final[dict[tuple[int, int], Layout]] = {
             Field("offset", "varint"),
             Field("length", "varint"),
         ),
+    ),
+    (Op.SEND, 2): Layout(
+        "REPLY_TO",
+        (Field("seq", "varint"),),
+    ),
+    (Op.DELIVER, 2): Layout(
+        "REPLY_TO",
+        (Field("seq", "varint"),),
+    ),
+    (Op.SEND, 4): Layout(
+        "FORWARDED",
+        (
+            Field("cid", "varint"),
+            Field("seq", "varint"),
+            Field("sender", "varint"),
+            Field("time", "time40"),
+        ),
+    ),
+    (Op.DELIVER, 4): Layout(
+        "FORWARDED",
+        (
+            Field("cid", "varint"),
+            Field("seq", "varint"),
+            Field("sender", "varint"),
+            Field("time", "time40"),
+        ),
+    ),
+    (Op.SEND, 6): Layout(
+        "MENTIONS",
+        (
+            Field("flags", "varint"),
+            Field("users", "list", record="user", limit=50),
+        ),
+    ),
+    (Op.DELIVER, 6): Layout(
+        "MENTIONS",
+        (
+            Field("flags", "varint"),
+            Field("users", "list", record="user", limit=50),
+        ),
+    ),
+    (Op.SEND, 8): Layout(
+        "EXPIRES",
+        (Field("seconds", "varint"),),
+    ),
+    (Op.DELIVER, 8): Layout(
+        "EXPIRES",
+        (Field("seconds", "varint"),),
+    ),
+    (Op.SEND, 10): Layout(
+        "STREAM",
+        (Field("stream", "varint"),),
+    ),
+    (Op.DELIVER, 10): Layout(
+        "STREAM",
+        (Field("stream", "varint"),),
     ),
 }
 

@@ -6,8 +6,8 @@
 from libc.stdint cimport int64_t
 
 cdef extern from "journal.h" nogil:
-    const int JOURNAL_EVENT, JOURNAL_SKIP, JOURNAL_MEMBER, JOURNAL_POSITION, JOURNAL_ROW
-    const int JOURNAL_EVENT_MESSAGE
+    const int JOURNAL_EVENT, JOURNAL_SKIP, JOURNAL_MEMBER, JOURNAL_POSITION, JOURNAL_ROW, JOURNAL_REDACT
+    const int JOURNAL_EVENT_MESSAGE, JOURNAL_EVENT_EXT, JOURNAL_EVENT_TOMBSTONE
     struct journal_head:
         uint32_t bytes
         uint8_t type
@@ -44,6 +44,12 @@ cdef extern from "journal.h" nogil:
         uint64_t delivered_seq
         uint64_t read_seq
         uint64_t read_count
+    struct journal_redact:
+        journal_head head
+        uint64_t cid
+        uint64_t seq
+        uint32_t reason
+        uint32_t zero
 
 cdef enum:
     JOURNAL_ALIGNMENT = 8
@@ -78,6 +84,8 @@ cdef journal_fault journal_check(const uint8_t* p, size_t left, size_t* content)
         return JOURNAL_FINE if content[0] == sizeof(journal_member) else JOURNAL_FIELDS
     if head.type == JOURNAL_POSITION:
         return JOURNAL_FINE if content[0] == sizeof(journal_position) else JOURNAL_FIELDS
+    if head.type == JOURNAL_REDACT:
+        return JOURNAL_FINE if content[0] == sizeof(journal_redact) else JOURNAL_FIELDS
     return JOURNAL_FINE if head.type == JOURNAL_ROW else JOURNAL_TYPE
 
 cdef object journal_error(uint64_t pos, journal_fault fault):
@@ -93,10 +101,11 @@ cdef object journal_error(uint64_t pos, journal_fault fault):
 def decode_batch(uint64_t pos, uint64_t count, bytes blob not None, /) -> tuple:
     """The records pos .. pos+count-1 of one batch, by table and in journal order within each.
 
-    events: (cid, seq, ts_ms, sender, device, cseq, kind, message_count, digest, body), digest signed as in SQLite;
+    events: (cid, seq, ts_ms, sender, device, cseq, kind, message_count, digest, body, flags), digest signed as in
+    SQLite, flags as in the record's head;
     idempotency: (device, cseq, cid, seq), seq 0 for skipped; changed: cid -> newest position of an event;
     members: (cid, user, join_seq, leave_seq, role, pos); positions: (cid, user, delivered_seq, read_seq, read_count,
-    pos); rows: (pos, MessagePack bytes).
+    pos); rows: (pos, MessagePack bytes); redactions: (cid, seq, pos).
     Raises ValueError when the records do not fill the blob exactly, do not number `count` or are not as journal.h says.
     """
     cdef const uint8_t* p = <const uint8_t*>blob
@@ -108,8 +117,9 @@ def decode_batch(uint64_t pos, uint64_t count, bytes blob not None, /) -> tuple:
     cdef journal_skip skip
     cdef journal_member member
     cdef journal_position position
+    cdef journal_redact redact
     cdef journal_head head
-    cdef list events = [], idempotency = [], members = [], positions = [], rows = []
+    cdef list events = [], idempotency = [], members = [], positions = [], rows = [], redactions = []
     cdef dict changed = {}
     while left:
         fault = journal_check(p, left, &content)
@@ -119,7 +129,8 @@ def decode_batch(uint64_t pos, uint64_t count, bytes blob not None, /) -> tuple:
         if head.type == JOURNAL_EVENT:
             memcpy(&event, p, sizeof(event))
             events.append((event.cid, event.seq, event.ts_ms, event.sender, event.device, event.cseq,
-                           event.kind, event.message_count, <int64_t>event.digest, p[sizeof(event):content]))
+                           event.kind, event.message_count, <int64_t>event.digest, p[sizeof(event):content],
+                           head.flags))
             changed[event.cid] = at
             if event.device:
                 idempotency.append((event.device, event.cseq, event.cid, event.seq))
@@ -133,6 +144,9 @@ def decode_batch(uint64_t pos, uint64_t count, bytes blob not None, /) -> tuple:
             memcpy(&position, p, sizeof(position))
             positions.append((position.cid, position.user, position.delivered_seq, position.read_seq,
                               position.read_count, at))
+        elif head.type == JOURNAL_REDACT:
+            memcpy(&redact, p, sizeof(redact))
+            redactions.append((redact.cid, redact.seq, at))
         else:
             rows.append((at, p[sizeof(head):content]))
         p += head.bytes
@@ -140,4 +154,4 @@ def decode_batch(uint64_t pos, uint64_t count, bytes blob not None, /) -> tuple:
         at += 1
     if at != pos + count:
         raise ValueError(f"the batch at {pos} holds {at - pos} records, its row says {count}")
-    return events, idempotency, changed, members, positions, rows
+    return events, idempotency, changed, members, positions, rows, redactions

@@ -81,7 +81,8 @@ cdef inline tuple portion_event(const portion_key_t* key):
     memcpy(&event, key.record, sizeof(event))
     return (event.cid, event.seq, event.ts_ms, event.sender, event.device, event.cseq, event.kind,
             event.message_count, <int64_t>event.digest,
-            PyBytes_FromStringAndSize(<const char*>key.record + sizeof(event), event.payload_bytes))
+            PyBytes_FromStringAndSize(<const char*>key.record + sizeof(event), event.payload_bytes),
+            event.head.flags)
 
 cdef inline uint64_t portion_cseq(const portion_key_t* key) noexcept nogil:
     if (<const journal_head*>key.record).type == JOURNAL_SKIP:
@@ -150,12 +151,13 @@ cdef class Portion:
     cdef readonly list members
     cdef readonly list positions
     cdef readonly list rows
+    cdef readonly list redactions
 
     def __cinit__(self):
         memset(&self._events, 0, sizeof(portion_keys_t))
         memset(&self._sends, 0, sizeof(portion_keys_t))
         self._sorted = False
-        self._blobs, self.members, self.positions, self.rows = [], [], [], []
+        self._blobs, self.members, self.positions, self.rows, self.redactions = [], [], [], [], []
 
     def __dealloc__(self):
         free(self._events.keys)
@@ -187,6 +189,7 @@ cdef class Portion:
         cdef bint fits = True
         cdef journal_member member
         cdef journal_position position
+        cdef journal_redact redact
         if type == JOURNAL_EVENT:
             device = (<const journal_event*>p).device
             fits = portion_push(&self._events, (<const journal_event*>p).cid, at, p)
@@ -201,6 +204,9 @@ cdef class Portion:
             memcpy(&position, p, sizeof(position))
             self.positions.append((position.cid, position.user, position.delivered_seq, position.read_seq,
                                    position.read_count, at))
+        elif type == JOURNAL_REDACT:
+            memcpy(&redact, p, sizeof(redact))
+            self.redactions.append((redact.cid, redact.seq, at))
         else:
             self.rows.append((at, p[sizeof(journal_head):content]))
         if not fits:

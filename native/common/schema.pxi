@@ -58,12 +58,23 @@ cdef enum:
     FLAG_DELIVER_HISTORY = 0x02
     FLAG_DELIVER_STUB = 0x04
     FLAG_DELIVER_COMPRESSED = 0x08
+    FLAG_DELIVER_TOMBSTONE = 0x10
     FLAG_SYNC_PAGE_MORE = 0x02
     FLAG_REPLY_RETRYABLE = 0x02
 
 # extensions by op
 cdef enum:
     EXTENSION_PULL_BYTE_RANGE = 1
+    EXTENSION_SEND_REPLY_TO = 2
+    EXTENSION_DELIVER_REPLY_TO = 2
+    EXTENSION_SEND_FORWARDED = 4
+    EXTENSION_DELIVER_FORWARDED = 4
+    EXTENSION_SEND_MENTIONS = 6
+    EXTENSION_DELIVER_MENTIONS = 6
+    EXTENSION_SEND_EXPIRES = 8
+    EXTENSION_DELIVER_EXPIRES = 8
+    EXTENSION_SEND_STREAM = 10
+    EXTENSION_DELIVER_STREAM = 10
 
 # features
 cdef enum:
@@ -82,6 +93,8 @@ cdef enum:
 cdef enum:
     NOTICE_SERVER = 1
     NOTICE_PRESENCE = 2
+    NOTICE_DRAFT = 3
+    NOTICE_SCHEDULE_FAILED = 4
 
 # presence
 cdef enum:
@@ -126,7 +139,19 @@ cdef enum:
 cdef enum:
     KIND_TEXT = 1
     KIND_MARKDOWN = 2
+    KIND_STICKER = 3
+    KIND_IMAGE = 4
+    KIND_VOICE = 5
+    KIND_VIDEO = 6
+    KIND_FILE = 7
+    KIND_LOCATION = 8
+    KIND_CONTACT = 9
+    KIND_TYPED = 10
     KIND_CUSTOM = 16
+    KIND_EDIT = 17
+    KIND_RECALL = 18
+    KIND_REACTION = 19
+    KIND_PIN = 20
     KIND_CONVERSATION_CREATED = 32
     KIND_MEMBERS_ADDED = 33
     KIND_MEMBERS_REMOVED = 34
@@ -168,6 +193,14 @@ cdef enum:
     METHOD_ADMIN_API_KEY_REVOKE = 104
     METHOD_ADMIN_WHY = 105
     METHOD_ADMIN_STATS = 106
+    METHOD_MESSAGE_SCHEDULE = 200
+    METHOD_SCHEDULED_LIST = 201
+    METHOD_SCHEDULED_CANCEL = 202
+    METHOD_DRAFT_SET = 203
+    METHOD_DRAFT_LIST = 204
+    METHOD_MENTIONS_UNREAD = 205
+    METHOD_MESSAGE_STATES = 206
+    METHOD_PIN_LIST = 207
     METHOD_RECEIPT_GET = 240
     METHOD_PRESENCE_SET = 241
     METHOD_PRESENCE_AUDIENCE = 242
@@ -277,6 +310,31 @@ cdef enum:
     LIMIT_SYNC_PAGE_CURSOR_BYTES_MAX = 24
     LIMIT_SYNC_PAGE_ENTRIES_COUNT_MAX = 200
     LIMIT_SYNC_ENTRY_LAST_PREVIEW_BYTES_MAX = 96
+    LIMIT_STICKER_PACK_BYTES_MAX = 64
+    LIMIT_STICKER_NAME_BYTES_MAX = 64
+    LIMIT_STICKER_EMOJI_BYTES_MAX = 32
+    LIMIT_IMAGE_MEDIA_BYTES_MAX = 128
+    LIMIT_IMAGE_MIME_BYTES_MAX = 64
+    LIMIT_IMAGE_PREVIEW_BYTES_MAX = 4096
+    LIMIT_IMAGE_CAPTION_BYTES_MAX = 2048
+    LIMIT_VOICE_MEDIA_BYTES_MAX = 128
+    LIMIT_VOICE_MIME_BYTES_MAX = 64
+    LIMIT_VOICE_WAVEFORM_BYTES_MAX = 256
+    LIMIT_VIDEO_MEDIA_BYTES_MAX = 128
+    LIMIT_VIDEO_MIME_BYTES_MAX = 64
+    LIMIT_VIDEO_PREVIEW_BYTES_MAX = 4096
+    LIMIT_VIDEO_CAPTION_BYTES_MAX = 2048
+    LIMIT_FILE_MEDIA_BYTES_MAX = 128
+    LIMIT_FILE_MIME_BYTES_MAX = 64
+    LIMIT_FILE_NAME_BYTES_MAX = 255
+    LIMIT_FILE_CAPTION_BYTES_MAX = 2048
+    LIMIT_LOCATION_NAME_BYTES_MAX = 128
+    LIMIT_LOCATION_ADDRESS_BYTES_MAX = 512
+    LIMIT_CONTACT_NAME_BYTES_MAX = 128
+    LIMIT_CONTACT_PHONE_BYTES_MAX = 32
+    LIMIT_CONTACT_EMAIL_BYTES_MAX = 254
+    LIMIT_TYPED_NAME_BYTES_MAX = 64
+    LIMIT_REACTION_EMOJI_BYTES_MAX = 32
     LIMIT_CONVERSATION_CREATED_TITLE_BYTES_MAX = 128
     LIMIT_MEMBERS_ADDED_USERS_COUNT_MAX = 500
     LIMIT_MEMBERS_REMOVED_USERS_COUNT_MAX = 500
@@ -287,6 +345,10 @@ cdef enum:
     WIRE_KINDS_SIZE = 38
     WIRE_CLOSES_SIZE = 23
     WIRE_ERRORS_SIZE = 601
+
+# Bit n: extension n of a SEND is judged by the hub's Python side.
+cdef enum:
+    WIRE_SEND_JUDGED_TAGS = 1360
 
 cdef extern from *:
     """
@@ -323,7 +385,7 @@ cdef extern from *:
         [0x91] = { 1, 2, 2, 0x06, 1, 0, 0, "SEND_ACK" },
         [0x92] = { 1, 2, 2, 0x02, 1, 0, 0, "SEND_NAK" },
         [0x93] = { 1, 1, 2, 0x00, 0, 0, 0, "SKIP" },
-        [0x94] = { 1, 2, 2, 0x0F, 1, 0, 0, "DELIVER" },
+        [0x94] = { 1, 2, 2, 0x1F, 1, 0, 0, "DELIVER" },
         [0x95] = { 1, 1, 2, 0x00, 1, 0, 0, "ACK" },
         [0x96] = { 1, 1, 2, 0x00, 0, 0, 0, "READ" },
         [0x97] = { 1, 2, 2, 0x00, 1, 0, 0, "LAG" },
@@ -343,18 +405,31 @@ cdef extern from *:
         uint8_t known;
         uint8_t message;  /* counts for unread */
         uint8_t client;   /* may be sent with SEND */
+        uint8_t judged;   /* the hub looks into its payload before it is stored */
         uint32_t payload_bytes_max;  /* of a SEND; 0: kinds that only the server writes */
     };
     static const __attribute__((unused)) struct wire_kind_rule wire_kinds[38] = {
-        [1] = { 1, 1, 1, 8192 },
-        [2] = { 1, 1, 1, 8192 },
-        [16] = { 1, 1, 1, 32768 },
-        [32] = { 1, 0, 0, 0 },
-        [33] = { 1, 0, 0, 0 },
-        [34] = { 1, 0, 0, 0 },
-        [35] = { 1, 0, 0, 0 },
-        [36] = { 1, 0, 0, 0 },
-        [37] = { 1, 0, 0, 0 },
+        [1] = { 1, 1, 1, 0, 8192 },
+        [2] = { 1, 1, 1, 0, 8192 },
+        [3] = { 1, 1, 1, 1, 256 },
+        [4] = { 1, 1, 1, 1, 8192 },
+        [5] = { 1, 1, 1, 1, 1024 },
+        [6] = { 1, 1, 1, 1, 8192 },
+        [7] = { 1, 1, 1, 1, 4096 },
+        [8] = { 1, 1, 1, 1, 1024 },
+        [9] = { 1, 1, 1, 1, 1024 },
+        [10] = { 1, 1, 1, 1, 32768 },
+        [16] = { 1, 1, 1, 0, 32768 },
+        [17] = { 1, 0, 1, 1, 16384 },
+        [18] = { 1, 0, 1, 1, 9 },
+        [19] = { 1, 0, 1, 1, 64 },
+        [20] = { 1, 0, 1, 1, 16 },
+        [32] = { 1, 0, 0, 0, 0 },
+        [33] = { 1, 0, 0, 0, 0 },
+        [34] = { 1, 0, 0, 0, 0 },
+        [35] = { 1, 0, 0, 0, 0 },
+        [36] = { 1, 0, 0, 0, 0 },
+        [37] = { 1, 0, 0, 0, 0 },
     };
     struct wire_close_rule {
         const char *name; /* wire, metric label and log field */
@@ -427,6 +502,7 @@ cdef extern from *:
         uint8_t known
         uint8_t message
         uint8_t client
+        uint8_t judged
         uint32_t payload_bytes_max
     const wire_kind_rule wire_kinds[WIRE_KINDS_SIZE]
     struct wire_close_rule:

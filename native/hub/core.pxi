@@ -140,7 +140,9 @@ cdef class HubCore(_HubTables):
     cdef int _collect(self, list upcalls) except -1:
         cdef uint32_t i
         for i in range(self._h.upcall_count):
-            upcalls.append(hub_upcall_tuple(&self._h.upcalls[i]))
+            upcall = hub_upcall_tuple(self._h, &self._h.upcalls[i])
+            if upcall is not None:
+                upcalls.append(upcall)
         self._h.upcall_count = 0
         return 0
 
@@ -298,6 +300,34 @@ cdef class HubCore(_HubTables):
         m.read_moved = 1
         hub_position_moved(self._h, c, m)
 
+    def judge(self, uint64_t device, uint64_t cseq, uint16_t code, bytes text not None, bytes content=None,
+              bint has_ext=False) -> int:
+        """Answer to need_judgement. code 0: the send is staged, with `content` where that is given instead of what
+        came; otherwise it is refused with `text`, at most 96 bytes. Returns the seq it was staged at, 0: it was not.
+        """
+        cdef hub_verdict_t* verdict = &self._h.verdict
+        cdef hub_need_t* need = <hub_need_t*>hmap_get(&self._h.needs[<uint32_t>NEED_JUDGEMENT], device)
+        cdef size_t content_bytes = 0 if content is None else <size_t>len(content)
+        if len(text) > LIMIT_SEND_NAK_TEXT_BYTES_MAX or content_bytes > FRAME_BODY_BYTES_MAX - 64:
+            raise _internal_error(f"a verdict of {len(text)} bytes of text does not fit into a frame")
+        if need == NULL or need.cseq != cseq:
+            return 0
+        verdict.device = device
+        verdict.cseq = cseq
+        verdict.code = code
+        verdict.text = <const uint8_t*>text
+        verdict.text_bytes = <size_t>len(text)
+        if content is not None:
+            verdict.content = <const uint8_t*>content
+            verdict.content_bytes = content_bytes
+            verdict.has_ext = has_ext
+        with nogil:
+            hub_resume(self._h, NEED_JUDGEMENT, device, 0)
+            hub_links_flush(self._h)
+        seq = verdict.seq
+        memset(verdict, 0, sizeof(hub_verdict_t))
+        return seq
+
     # -- durable things made by Python
 
     cdef hub_conversation_t* _loaded(self, uint64_t cid) except NULL:
@@ -306,13 +336,13 @@ cdef class HubCore(_HubTables):
             raise _internal_error(f"conversation {cid} is not loaded: put_conversation comes first")
         return c
 
-    def stage_event(self, uint64_t cid, uint64_t sender, uint32_t kind, bytes payload not None, bint message) -> int:
-        """Append an event written by the server; returns its seq."""
+    def stage_event(self, uint64_t cid, uint64_t sender, uint32_t kind, bytes content not None, uint8_t flags) -> int:
+        """Append an event written by the server; returns its seq. flags: EVENT_MESSAGE and EVENT_EXT of the content."""
         cdef hub_conversation_t* c = self._loaded(cid)
         cdef journal_event* event
-        if len(payload) > FRAME_BODY_BYTES_MAX - 64:
-            raise _internal_error(f"an event of {len(payload)} bytes does not fit into a frame")
-        event = hub_stage_event(self._h, c, sender, kind, message, <const uint8_t*>payload, <size_t>len(payload))
+        if len(content) > FRAME_BODY_BYTES_MAX - 64:
+            raise _internal_error(f"an event of {len(content)} bytes does not fit into a frame")
+        event = hub_stage_event(self._h, c, sender, kind, flags, <const uint8_t*>content, <size_t>len(content))
         if event == NULL:
             raise MemoryError
         hub_hop(self._h, HOP_ACCEPTED, cid, event.seq, 0, kind)
@@ -342,6 +372,19 @@ cdef class HubCore(_HubTables):
         if record == NULL:
             raise MemoryError
         memcpy(record + sizeof(journal_head), <const uint8_t*>row, <size_t>len(row))
+        return self._h.tail.next_pos - 1
+
+    def stage_redact(self, uint64_t cid, uint64_t seq, uint32_t reason) -> int:
+        """The content of an event, also of one of this batch, is gone from the commit on; returns the position."""
+        cdef journal_redact* record
+        record = <journal_redact*>tail_append_typed(&self._h.tail, JOURNAL_REDACT, 0, sizeof(journal_redact))
+        if record == NULL:
+            raise MemoryError
+        record.cid = cid
+        record.seq = seq
+        record.reason = reason
+        record.zero = 0
+        self._h.redactions_staged += 1
         return self._h.tail.next_pos - 1
 
     # -- to shards
@@ -410,7 +453,7 @@ cdef class HubCore(_HubTables):
     def replay(self, uint64_t pos, uint64_t count, bytes blob not None) -> tuple:
         """One batch of the journal, at start, in order. count 0: only says that the next record will be `pos`.
 
-        Returns (rows, members) of the batch as decode_batch gives them. ValueError: the batch is damaged.
+        Returns (rows, members, redactions) of the batch as decode_batch gives them. ValueError: the batch is damaged.
         """
         cdef hub_t* h = self._h
         cdef const uint8_t* p = <const uint8_t*>blob
@@ -426,4 +469,4 @@ cdef class HubCore(_HubTables):
                 raise ValueError(f"journal record {pos + i} contradicts the ones before it, or memory is short")
             p += (<const journal_head*>p).bytes
         tail_commit(&h.tail)
-        return decoded[5], decoded[3]
+        return decoded[5], decoded[3], decoded[6]

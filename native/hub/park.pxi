@@ -34,9 +34,17 @@ cdef hub_need_t* hub_need(hub_t* h, uint32_t kind, uint64_t key, uint64_t cseq) 
         hub_upcall(h, UP_NEED_USER, 0, key, 0, 0, 0)
     elif kind == NEED_DEVICE:
         hub_upcall(h, UP_NEED_DEVICE, 0, key, 0, 0, 0)
+    elif kind == NEED_JUDGEMENT:
+        hub_upcall(h, UP_NEED_JUDGEMENT, 0, key, cseq, 0, 0)
     else:
         hub_upcall(h, UP_NEED_IDEMPOTENCY, 0, key, cseq, 0, 0)
     return need
+
+# A judgement without its send: nobody is asked for it, and the next one of that device asks anew.
+cdef void hub_need_drop(hub_t* h, hub_need_t* need) noexcept nogil:
+    if need != NULL and need.kind == NEED_JUDGEMENT and need.first == NULL:
+        hmap_remove(&h.needs[need.kind], need.key)
+        free(need)
 
 cdef bint hub_park_in(hub_t* h, hub_need_t* need, uint32_t shard, const uint8_t* record, size_t n) noexcept nogil:
     cdef hub_parked_t* parked
@@ -111,6 +119,7 @@ cdef void hub_run(hub_t* h, uint32_t shard, const uint8_t* record, size_t n, uin
         need = hub_need(h, wait.kind, wait.key, wait.cseq)
     if need == NULL or not hub_park_in(h, need, shard, record, n):
         hub_refuse_parking(h, shard, record, n)
+        hub_need_drop(h, need)
         return
     if d != NULL:
         d.waits = need

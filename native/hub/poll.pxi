@@ -181,15 +181,28 @@ cdef int64_t hub_timeout(hub_t* h) noexcept nogil:
 
 # -- for Python ------------------------------------------------------------------------------------------------------
 
-cdef tuple HUB_UPCALL_NAMES = ("need_conversation", "need_user", "need_device", "need_idempotency", "need_read_count",
-                               "attached", "closed", "link_lost", "presence")
+cdef tuple HUB_UPCALL_NAMES = ("need_conversation", "need_user", "need_device", "need_idempotency", "need_judgement",
+                               "need_read_count", "attached", "closed", "link_lost", "presence")
 
-cdef tuple hub_upcall_tuple(const hub_upcall_t* up):
+# The send that waits for a judgement: (device, cseq, user, cid, kind, has_ext, content). None: it waits no longer.
+cdef tuple hub_judgement_tuple(hub_t* h, uint64_t device, uint64_t cseq):
+    cdef hub_need_t* need = <hub_need_t*>hmap_get(&h.needs[<uint32_t>NEED_JUDGEMENT], device)
+    cdef hub_send_t s
+    if need == NULL or need.cseq != cseq:
+        return None
+    memcpy(&s.head, hub_parked_record(need.first), sizeof(link_send))
+    s.body = hub_parked_record(need.first) + sizeof(link_send)
+    hub_send_parse(&s)
+    return ("need_judgement", device, cseq, s.head.user, s.cid, s.kind, s.has_ext, s.content[:s.content_bytes])
+
+cdef tuple hub_upcall_tuple(hub_t* h, const hub_upcall_t* up):
     name = HUB_UPCALL_NAMES[up.kind]
     if up.kind == UP_NEED_CONVERSATION or up.kind == UP_NEED_USER or up.kind == UP_NEED_DEVICE:
         return (name, up.a)
     if up.kind == UP_NEED_IDEMPOTENCY:
         return (name, up.a, up.b)
+    if up.kind == UP_NEED_JUDGEMENT:
+        return hub_judgement_tuple(h, up.a, up.b)
     if up.kind == UP_NEED_READ_COUNT:
         return (name, up.a, up.b, up.c)
     if up.kind == UP_ATTACHED:

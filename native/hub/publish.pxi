@@ -93,13 +93,26 @@ cdef bint hub_recipients(hub_t* h, const hub_conversation_t* c, const journal_ev
 
 # -- one event ---------------------------------------------------------------------------------------------------------
 
-# A DELIVER frame into a buffer; returns its size, 0 when it does not fit. frame_bytes_max: a larger body becomes a
-# stub.
+# Length of the extension block that stored content begins with, its length prefix included.
+cdef size_t hub_ext_bytes(const uint8_t* content, size_t content_bytes) noexcept nogil:
+    cdef cur_t c
+    cdef uint64_t n
+    rd_init(&c, content, content_bytes)
+    n = rd_varint(&c)
+    rd_bytes(&c, n)
+    return content_bytes - rd_left(&c)
+
+# A DELIVER frame into a buffer; returns its size, 0 when it does not fit. stored: JOURNAL_EVENT_* of the content.
+# frame_bytes_max: a larger body becomes a stub, which says the length of the payload alone.
 cdef size_t hub_frame_deliver(uint8_t* frame, size_t room, uint64_t cid, uint64_t seq, uint64_t sender, uint64_t ts_ms,
-                              uint64_t kind, const uint8_t* payload, size_t payload_bytes, uint8_t flags,
-                              size_t frame_bytes_max) noexcept nogil:
+                              uint64_t kind, uint8_t stored, const uint8_t* content, size_t content_bytes,
+                              uint8_t flags, size_t frame_bytes_max) noexcept nogil:
     cdef out_t o
     cdef size_t head
+    if stored & JOURNAL_EVENT_TOMBSTONE:
+        flags |= FLAG_DELIVER_TOMBSTONE
+        stored = 0
+        content_bytes = 0
     hub_frame_begin(frame, room, &o)
     wr_varint(&o, cid)
     wr_varint(&o, seq)
@@ -107,12 +120,20 @@ cdef size_t hub_frame_deliver(uint8_t* frame, size_t room, uint64_t cid, uint64_
     hub_wr_time40(&o, ts_ms)
     wr_varint(&o, kind)
     head = <size_t>(o.p - frame) - FRAME_HEADER_BYTES
-    if head + payload_bytes > frame_bytes_max:
-        wr_varint(&o, payload_bytes)
+    if head + content_bytes > frame_bytes_max:
+        wr_varint(&o, content_bytes - (hub_ext_bytes(content, content_bytes) if stored & JOURNAL_EVENT_EXT else 0))
         flags |= FLAG_DELIVER_STUB
     else:
-        wr_bytes(&o, payload, payload_bytes)
+        wr_bytes(&o, content, content_bytes)
+        if stored & JOURNAL_EVENT_EXT:
+            flags |= FLAG_EXT
     return hub_frame_end(frame, &o, OP_DELIVER, flags)
+
+cdef inline size_t hub_event_frame(uint8_t* frame, const journal_event* event, uint8_t flags,
+                                   size_t frame_bytes_max) noexcept nogil:
+    return hub_frame_deliver(frame, HUB_FRAME_ROOM, event.cid, event.seq, event.sender, event.ts_ms, event.kind,
+                             event.head.flags, <const uint8_t*>event + sizeof(journal_event), event.payload_bytes,
+                             flags, frame_bytes_max)
 
 # One COMMITTED record. False: no room above the reserve, or control waits; the link falls behind here.
 cdef bint hub_say_committed(hub_t* h, hub_link_t* link, const journal_event* event, uint64_t pos, size_t frame_bytes,
@@ -159,9 +180,7 @@ cdef uint64_t hub_push_event(hub_t* h, const journal_event* event, uint64_t pos,
         return 0
     if shards == 0:
         return mask
-    frame_bytes = hub_frame_deliver(h.frame, HUB_FRAME_ROOM, event.cid, event.seq, event.sender, event.ts_ms,
-                                    event.kind, <const uint8_t*>event + sizeof(journal_event), event.payload_bytes, 0,
-                                    FRAME_BODY_BYTES_MAX)
+    frame_bytes = hub_event_frame(h.frame, event, 0, FRAME_BODY_BYTES_MAX)
     left = shards
     while left:
         shard = chatd_lowest_bit(left)
@@ -247,6 +266,23 @@ cdef void hub_answers_give(hub_t* h) noexcept nogil:
             hub_ack(h, a)
     h.answer_count = 0
 
+# The content of an event goes: what the tail still has of it shows as a tombstone from here on.
+cdef void hub_redact(hub_t* h, const journal_redact* redact) noexcept nogil:
+    cdef hub_conversation_t* c = hub_conversation(h, redact.cid)
+    cdef journal_event* event = <journal_event*>hub_event(h, c, redact.seq) if c != NULL else NULL
+    if event != NULL:
+        event.head.flags |= JOURNAL_EVENT_TOMBSTONE
+
+# Before anything of the batch is pushed: an event may be of the same batch as its redaction.
+cdef void hub_redact_staged(hub_t* h) noexcept nogil:
+    cdef uint64_t pos
+    cdef const uint8_t* record
+    for pos in range(h.tail.committed_pos + 1, h.tail.next_pos if h.redactions_staged else 0):
+        record = tail_record(&h.tail, pos)
+        if (<const journal_head*>record).type == JOURNAL_REDACT:
+            hub_redact(h, <const journal_redact*>record)
+    h.redactions_staged = 0
+
 cdef void hub_publish(hub_t* h) noexcept nogil:
     cdef uint64_t pos, first = h.tail.committed_pos + 1, in_step = 0, pushed
     cdef uint32_t shard
@@ -254,6 +290,7 @@ cdef void hub_publish(hub_t* h) noexcept nogil:
     for shard in range(<uint32_t>h.settings.shards_max):
         if h.links[shard].up and h.links[shard].ready and h.links[shard].pushed_pos == h.tail.committed_pos:
             in_step |= <uint64_t>1 << shard
+    hub_redact_staged(h)
     tail_commit(&h.tail)
     for pos in range(first, h.tail.next_pos):
         event = <const journal_event*>tail_record(&h.tail, pos)
@@ -342,10 +379,12 @@ cdef void hub_reject(hub_t* h, uint16_t code, uint64_t retry_after_ms) noexcept 
     hub_undo_to(h, 0)
     hub_receipts_drop(h)
     tail_truncate(&h.tail)
+    h.redactions_staged = 0
     for i in range(h.answer_count):
         a = &h.answers[i]
         if h.links[a.shard].generation == a.generation:
-            hub_nak(h, hub_device(h, a.device), a.shard, a.handle, a.token, a.cseq, a.cid, code, retry_after_ms)
+            hub_nak(h, hub_device(h, a.device), a.shard, a.handle, a.token, a.cseq, a.cid, code, retry_after_ms,
+                    NULL, 0)
     h.answer_count = 0
     h.count.rejects += 1
     hub_logins_try(h)

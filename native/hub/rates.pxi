@@ -31,7 +31,7 @@ cdef void hub_audience_count(hub_t* h, hub_conversation_t* c) noexcept nogil:
 cdef inline uint64_t hub_spread_of(const hub_send_t* s) noexcept nogil:
     cdef const hub_conversation_t* c = s.conversation
     cdef uint64_t frame = (FRAME_HEADER_BYTES + varint_size(c.cid) + varint_size(c.head_seq + 1)
-                           + varint_size(s.head.user) + HUB_TIME_BYTES + varint_size(s.kind) + s.payload_bytes)
+                           + varint_size(s.head.user) + HUB_TIME_BYTES + varint_size(s.kind) + s.content_bytes)
     return frame * (c.online_devices - 1) if c.online_devices else 0
 
 # Charge a SEND to its user. 0: paid. Otherwise nothing is charged, and the milliseconds to wait.

@@ -31,9 +31,7 @@ cdef size_t hub_tail_frames(hub_t* h, const hub_conversation_t* c, uint64_t user
         if event == NULL:
             break
         if hub_may_see(c, user, seq):
-            n = hub_frame_deliver(h.frame, HUB_FRAME_ROOM, event.cid, event.seq, event.sender, event.ts_ms, event.kind,
-                                  <const uint8_t*>event + sizeof(journal_event), event.payload_bytes,
-                                  FLAG_DELIVER_HISTORY, frame_bytes_max)
+            n = hub_event_frame(h.frame, event, FLAG_DELIVER_HISTORY, frame_bytes_max)
             if used + n > room:
                 break
             memcpy(to + used, h.frame, n)
@@ -46,12 +44,13 @@ cdef size_t hub_tail_frames(hub_t* h, const hub_conversation_t* c, uint64_t user
 cdef bytes hub_encode_rows(hub_t* h, list rows, size_t frame_bytes_max):
     cdef list frames = []
     cdef uint64_t cid, seq, ts_ms, sender, kind
-    cdef bytes payload
+    cdef uint8_t flags
+    cdef bytes content
     cdef size_t n
     for row in rows:
-        cid, seq, ts_ms, sender, kind, payload = row
-        n = hub_frame_deliver(h.frame, HUB_FRAME_ROOM, cid, seq, sender, ts_ms, kind, <const uint8_t*>payload,
-                              <size_t>len(payload), FLAG_DELIVER_HISTORY, frame_bytes_max)
+        cid, seq, ts_ms, sender, kind, content, flags = row
+        n = hub_frame_deliver(h.frame, HUB_FRAME_ROOM, cid, seq, sender, ts_ms, kind, flags, <const uint8_t*>content,
+                              <size_t>len(content), FLAG_DELIVER_HISTORY, frame_bytes_max)
         if n == 0:
             raise ValueError(f"event {cid}:{seq} cannot be encoded: a value is 2**63 or more")
         frames.append(h.frame[:n])

@@ -104,4 +104,6 @@ cdef bint hub_replay_record(hub_t* h, const uint8_t* p) noexcept nogil:
         return hub_replay_member(h, <const journal_member*>record, pos)
     if head.type == JOURNAL_POSITION:
         return hub_replay_position(h, <const journal_position*>record, pos)
+    if head.type == JOURNAL_REDACT:
+        hub_redact(h, <const journal_redact*>record)
     return True

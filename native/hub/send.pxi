@@ -2,10 +2,11 @@
 #
 # The order of the checks is the contract: who speaks (fenced sessions are dropped in silence), was it said before
 # (idempotency), may it be said (membership, rights), may it be said now (OUT_OF_ORDER), can it be stored (size, kind,
-# room), is it paid for (hub/rates.pxi). Whatever changes a table leaves an undo entry first, so that a batch the store
-# refuses never happened. All memory is taken before anything is changed: a failed allocation is a NAK, never half a
-# send. Nothing is answered here but refusals and repeats; SEND_ACK is written when the batch is durable
-# (hub/publish.pxi).
+# room), is it paid for (hub/rates.pxi). Kinds and extensions that the schema calls judged then wait for Python's
+# verdict (hub/park.pxi), and pass all checks but the price again when it comes: a member removed meanwhile is refused.
+# Whatever changes a table leaves an undo entry first, so that a batch the store refuses never happened. All memory is
+# taken before anything is changed: a failed allocation is a NAK, never half a send. Nothing is answered here but
+# refusals and repeats; SEND_ACK is written when the batch is durable (hub/publish.pxi).
 
 cdef extern from "siphash.h" nogil:
     uint64_t siphash24(uint64_t k0, uint64_t k1, const uint8_t* p, size_t n) noexcept
@@ -23,19 +24,32 @@ cdef struct hub_send_t:
     uint64_t cid
     uint64_t kind
     bint understood                 # no extension that had to be
-    const uint8_t* payload
+    const uint8_t* content          # what is stored: the extension block as it came, then the payload
+    size_t content_bytes
     size_t payload_bytes
+    bint has_ext
+    bint judged                     # an extension that Python judges
+    bint is_reply
+    uint64_t reply_to               # 0: malformed
     uint64_t digest
     hub_device_t* device
     hub_conversation_t* conversation
     hub_member_t* member
 
 
-# The extension block of a SEND. No tag is defined: odd ones are not understood, even ones are ignored. The shard has
-# checked all of it; False: it had not.
-cdef bint hub_extensions_fine(cur_t* c, bint* understood) noexcept nogil:
+# The one extension that is judged here. 0: malformed.
+cdef uint64_t hub_reply_to(const uint8_t* p, size_t n) noexcept nogil:
+    cdef cur_t c
+    cdef uint64_t seq
+    rd_init(&c, p, n)
+    seq = rd_varint(&c)
+    return seq if rd_done(&c) else 0
+
+# The extension block of a SEND. Odd tags are not understood. The shard has checked the block; False: it had not.
+cdef bint hub_extensions_fine(cur_t* c, hub_send_t* s) noexcept nogil:
     cdef uint64_t n = rd_varint(c)
     cdef const uint8_t* block
+    cdef const uint8_t* value
     cdef cur_t e
     cdef uint64_t tag, previous = 0
     if not rd_ok(c) or n == 0 or n > LIMIT_EXTENSION_BYTES_MAX:
@@ -47,11 +61,16 @@ cdef bint hub_extensions_fine(cur_t* c, bint* understood) noexcept nogil:
     while rd_left(&e):
         tag = rd_varint(&e)
         n = rd_varint(&e)
-        rd_bytes(&e, n)
+        value = rd_bytes(&e, n)
         if not rd_ok(&e) or tag <= previous:
             return False
         previous = tag
-        understood[0] = understood[0] and not tag & 1
+        s.understood = s.understood and not tag & 1
+        if tag == EXTENSION_SEND_REPLY_TO:
+            s.is_reply = True
+            s.reply_to = hub_reply_to(value, n)
+        elif tag < 64 and (WIRE_SEND_JUDGED_TAGS >> tag) & 1:
+            s.judged = True
     return True
 
 cdef bint hub_send_parse(hub_send_t* s) noexcept nogil:
@@ -60,16 +79,20 @@ cdef bint hub_send_parse(hub_send_t* s) noexcept nogil:
     s.cseq = rd_varint(&c)
     s.cid = s.kind = 0
     s.understood = True
-    s.payload = NULL
-    s.payload_bytes = 0
+    s.has_ext = s.head.flags & FLAG_EXT
+    s.judged = s.is_reply = False
+    s.reply_to = 0
+    s.content = NULL
+    s.content_bytes = s.payload_bytes = 0
     if s.head.type == LINK_S_SKIP:
         return rd_done(&c) and s.cseq != 0
     s.cid = rd_varint(&c)
     s.kind = rd_varint(&c)
-    if s.head.flags & FLAG_EXT and not hub_extensions_fine(&c, &s.understood):
+    s.content = c.p
+    s.content_bytes = rd_left(&c)
+    if s.has_ext and not hub_extensions_fine(&c, s):
         return False
     s.payload_bytes = rd_left(&c)
-    s.payload = rd_bytes(&c, s.payload_bytes)
     return rd_ok(&c) and s.cseq != 0
 
 
@@ -82,8 +105,9 @@ cdef void hub_hold_back(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t hand
         hub_say_kick(h, shard, handle, CLOSE_FLOOD)
 
 cdef void hub_nak(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t handle, uint64_t token, uint64_t cseq,
-                  uint64_t cid, uint16_t code, uint64_t retry_after_ms) noexcept nogil:
-    cdef uint8_t frame[64]
+                  uint64_t cid, uint16_t code, uint64_t retry_after_ms, const uint8_t* text,
+                  size_t text_bytes) noexcept nogil:
+    cdef uint8_t frame[64 + LIMIT_SEND_NAK_TEXT_BYTES_MAX]
     cdef out_t o
     cdef size_t n
     cdef bint retryable = hub_is_retryable(code)
@@ -98,13 +122,14 @@ cdef void hub_nak(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t handle, ui
     wr_varint(&o, cid)
     wr_u16be(&o, code)
     wr_varint(&o, retry_after_ms)
-    wr_varint(&o, 0)
+    wr_varint(&o, text_bytes)
+    wr_bytes(&o, text, text_bytes)
     n = hub_frame_end(frame, &o, OP_SEND_NAK, FLAG_SEND_NAK_RETRYABLE if retryable else 0)
     hub_say_answer(h, shard, handle, token, frame, n)
 
 cdef hub_outcome hub_refuse(hub_t* h, hub_send_t* s, uint16_t code, uint64_t retry_after_ms) noexcept nogil:
     hub_hop(h, HOP_REFUSED, s.cid, 0, s.head.device, code)
-    hub_nak(h, s.device, s.shard, s.head.handle, s.head.token, s.cseq, s.cid, code, retry_after_ms)
+    hub_nak(h, s.device, s.shard, s.head.handle, s.head.token, s.cseq, s.cid, code, retry_after_ms, NULL, 0)
     return HUB_DONE
 
 cdef void hub_ack(hub_t* h, const hub_answer_t* a) noexcept nogil:
@@ -172,7 +197,7 @@ cdef bint hub_may_write(const hub_conversation_t* c, const hub_member_t* m) noex
 # Why this send cannot be stored, 0: it can.
 cdef uint16_t hub_send_fault(hub_t* h, hub_send_t* s) noexcept nogil:
     cdef const wire_kind_rule* rule
-    cdef size_t n = ring_padded(sizeof(journal_event) + s.payload_bytes)
+    cdef size_t n = ring_padded(sizeof(journal_event) + s.content_bytes)
     s.member = hub_member(s.conversation, s.head.user)
     if s.member == NULL or s.member.leave_seq != 0:
         return ERR_NOT_FOUND
@@ -189,6 +214,11 @@ cdef uint16_t hub_send_fault(hub_t* h, hub_send_t* s) noexcept nogil:
         return ERR_FORBIDDEN
     if s.payload_bytes > rule.payload_bytes_max:
         return ERR_TOO_LARGE
+    if s.is_reply:
+        if s.reply_to == 0:
+            return ERR_BAD_REQUEST
+        if s.reply_to > s.conversation.head_seq or not hub_may_see(s.conversation, s.head.user, s.reply_to):
+            return ERR_NOT_FOUND
     if tail_count(&h.tail) >= h.settings.tail_records_max or h.tail.bytes + n > h.settings.tail_bytes_max:
         return ERR_BUSY
     return 0
@@ -211,17 +241,17 @@ cdef bint hub_undo_prepare(hub_t* h) noexcept nogil:
         h.undo = <hub_undo_t*>grown
     return grown != NULL
 
-# Append an event: seq, ts, record, heads, sender's positions. NULL: no memory, nothing changed.
-cdef journal_event* hub_stage_event(hub_t* h, hub_conversation_t* c, uint64_t sender, uint64_t kind, bint message,
-                                    const uint8_t* payload, size_t payload_bytes) noexcept nogil:
+# Append an event: seq, ts, record, heads, sender's positions. flags: JOURNAL_EVENT_*. NULL: no memory, nothing changed.
+cdef journal_event* hub_stage_event(hub_t* h, hub_conversation_t* c, uint64_t sender, uint64_t kind, uint8_t flags,
+                                    const uint8_t* content, size_t content_bytes) noexcept nogil:
+    cdef bint message = flags & JOURNAL_EVENT_MESSAGE
     cdef journal_event* event
     cdef hub_member_t* m
     cdef hub_undo_t* undo
     cdef uint64_t pos = h.tail.next_pos
     if not hub_undo_prepare(h) or not hub_event_push(c, pos):
         return NULL
-    event = <journal_event*>tail_append_typed(&h.tail, JOURNAL_EVENT, JOURNAL_EVENT_MESSAGE if message else 0,
-                                              sizeof(journal_event) + payload_bytes)
+    event = <journal_event*>tail_append_typed(&h.tail, JOURNAL_EVENT, flags, sizeof(journal_event) + content_bytes)
     if event == NULL:
         c.event_count -= 1
         return NULL
@@ -246,9 +276,9 @@ cdef journal_event* hub_stage_event(hub_t* h, hub_conversation_t* c, uint64_t se
     event.ts_ms = c.last_ts
     event.message_count = c.message_count
     event.kind = <uint32_t>kind
-    event.payload_bytes = <uint32_t>payload_bytes
-    if payload_bytes:
-        memcpy(<uint8_t*>event + sizeof(journal_event), payload, payload_bytes)
+    event.payload_bytes = <uint32_t>content_bytes
+    if content_bytes:
+        memcpy(<uint8_t*>event + sizeof(journal_event), content, content_bytes)
     return event
 
 cdef void hub_undo_positions(hub_t* h, hub_conversation_t* c, const hub_member_t* m) noexcept nogil:
@@ -283,6 +313,10 @@ cdef bint hub_stage_sent(hub_t* h, hub_device_t* d, const hub_sent_t* sent, uint
         undo.c = d.session_epoch
     return True
 
+cdef inline uint8_t hub_event_flags(const hub_send_t* s) noexcept nogil:
+    cdef uint8_t flags = JOURNAL_EVENT_MESSAGE if wire_kinds[s.kind].message else 0
+    return flags | JOURNAL_EVENT_EXT if s.has_ext else flags
+
 cdef hub_outcome hub_stage_send(hub_t* h, hub_send_t* s) noexcept nogil:
     cdef journal_event* event
     cdef hub_sent_t sent
@@ -297,8 +331,7 @@ cdef hub_outcome hub_stage_send(hub_t* h, hub_send_t* s) noexcept nogil:
     sent.digest = s.digest
     if not hub_undo_prepare(h) or not hub_stage_sent(h, s.device, &sent, h.tail.next_pos):
         return hub_refuse(h, s, ERR_UNAVAILABLE, h.settings.busy_retry_ms)
-    event = hub_stage_event(h, s.conversation, s.head.user, s.kind, wire_kinds[s.kind].message != 0, s.payload,
-                            s.payload_bytes)
+    event = hub_stage_event(h, s.conversation, s.head.user, s.kind, hub_event_flags(s), s.content, s.content_bytes)
     if event == NULL:
         h.count.memory_refusals += 1
         hub_undo_to(h, undone)
@@ -314,6 +347,24 @@ cdef hub_outcome hub_stage_send(hub_t* h, hub_send_t* s) noexcept nogil:
     a.ts_ms = event.ts_ms
     h.count.sends_staged += 1
     hub_hop(h, HOP_ACCEPTED, event.cid, event.seq, event.device, event.kind)
+    return HUB_DONE
+
+# Python has said what becomes of it.
+cdef hub_outcome hub_stage_judged(hub_t* h, hub_send_t* s) noexcept nogil:
+    cdef hub_verdict_t* v = &h.verdict
+    cdef uint64_t head_seq = s.conversation.head_seq
+    if v.code:
+        hub_hop(h, HOP_REFUSED, s.cid, 0, s.head.device, v.code)
+        hub_nak(h, s.device, s.shard, s.head.handle, s.head.token, s.cseq, s.cid, v.code,
+                h.settings.busy_retry_ms if hub_is_retryable(v.code) else 0, v.text, v.text_bytes)
+        return HUB_DONE
+    if v.content != NULL:
+        s.content = v.content
+        s.content_bytes = v.content_bytes
+        s.has_ext = v.has_ext
+    hub_stage_send(h, s)
+    if s.conversation.head_seq != head_seq:
+        v.seq = s.conversation.head_seq
     return HUB_DONE
 
 cdef hub_outcome hub_stage_skip(hub_t* h, hub_send_t* s) noexcept nogil:
@@ -409,8 +460,15 @@ cdef hub_outcome hub_on_send(hub_t* h, uint32_t shard, const uint8_t* record, si
     fault = hub_send_fault(h, &s)
     if fault != 0:
         return hub_refuse(h, &s, fault, h.settings.busy_retry_ms if hub_is_retryable(fault) else 0)
+    if h.verdict.device == s.head.device and h.verdict.cseq == s.cseq:
+        return hub_stage_judged(h, &s)
     if h.settings.sends_per_s or h.settings.amplification_max:
         wait_ms = hub_send_charge(h, &s)
         if wait_ms:
             return hub_refuse(h, &s, ERR_RATE_LIMITED, wait_ms)
+    if s.judged or wire_kinds[s.kind].judged:
+        wait.kind = NEED_JUDGEMENT
+        wait.key = s.head.device
+        wait.cseq = s.cseq
+        return HUB_PARK
     return hub_stage_send(h, &s)

@@ -168,7 +168,8 @@ cdef enum hub_need_kind:
     NEED_USER = 1
     NEED_DEVICE = 2
     NEED_IDEMPOTENCY = 3            # key: device; one cseq at a time, because sends of a device wait in one queue
-    NEED_KINDS = 4
+    NEED_JUDGEMENT = 4              # key: device; of the send of this cseq that Python has to allow or refuse
+    NEED_KINDS = 5
 
 cdef struct hub_parked_t:
     hub_parked_t* next
@@ -185,7 +186,7 @@ cdef struct hub_need_t:
     hub_parked_t* last
 
 cdef enum hub_upcall_kind:
-    UP_NEED_CONVERSATION, UP_NEED_USER, UP_NEED_DEVICE, UP_NEED_IDEMPOTENCY, UP_NEED_READ_COUNT
+    UP_NEED_CONVERSATION, UP_NEED_USER, UP_NEED_DEVICE, UP_NEED_IDEMPOTENCY, UP_NEED_JUDGEMENT, UP_NEED_READ_COUNT
     UP_ATTACHED, UP_CLOSED, UP_LINK_LOST, UP_PRESENCE
 
 cdef struct hub_upcall_t:
@@ -195,6 +196,18 @@ cdef struct hub_upcall_t:
     uint64_t b
     uint64_t c
     uint32_t d
+
+# What Python says of the judged send that waits for it; only while HubCore.judge runs.
+cdef struct hub_verdict_t:
+    uint64_t device                 # 0: there is none
+    uint64_t cseq
+    uint16_t code                   # 0: store it
+    const uint8_t* text
+    size_t text_bytes
+    const uint8_t* content          # to be stored instead of what came; NULL: as it came
+    size_t content_bytes
+    bint has_ext                    # of content
+    uint64_t seq                    # out: where it was staged; 0: it was not
 
 # The answer that a staged SEND or SKIP gets when its batch is durable, or refused.
 cdef struct hub_answer_t:
@@ -341,6 +354,8 @@ cdef struct hub_t:
     hub_hop_t* hops
     uint64_t hop_mask
     uint64_t hop_count
+    uint32_t redactions_staged
+    hub_verdict_t verdict
     hub_counters_t count
 
 

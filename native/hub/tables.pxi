@@ -41,11 +41,15 @@ cdef class _HubTables:
         """(seq, sender, ts_ms, kind, preview); None: not in the tail."""
         cdef hub_conversation_t* c = hub_conversation(self._h, cid)
         cdef const journal_event* event = hub_event(self._h, c, c.head_seq) if c != NULL else NULL
-        cdef const uint8_t* payload = <const uint8_t*>event + sizeof(journal_event)
+        cdef const uint8_t* content = <const uint8_t*>event + sizeof(journal_event)
+        cdef size_t begin = 0, end = 0
         if event == NULL:
             return None
-        return (event.seq, event.sender, event.ts_ms, event.kind,
-                payload[:min(event.payload_bytes, <uint32_t>HUB_PREVIEW_BYTES_MAX)])
+        if not event.head.flags & JOURNAL_EVENT_TOMBSTONE:
+            if event.head.flags & JOURNAL_EVENT_EXT:
+                begin = hub_ext_bytes(content, event.payload_bytes)
+            end = min(event.payload_bytes, begin + HUB_PREVIEW_BYTES_MAX)
+        return (event.seq, event.sender, event.ts_ms, event.kind, content[begin:end])
 
     def tail_floor(self, uint64_t cid, uint64_t head) -> int:
         """Lowest seq from which the tail is contiguous up to the conversation's head; head + 1: nothing in the tail."""
@@ -72,7 +76,7 @@ cdef class _HubTables:
             free(buffer)
 
     def encode_events(self, list rows not None, uint64_t frame_bytes_max=FRAME_BODY_BYTES_MAX) -> bytes:
-        """DELIVER frames flagged HISTORY of (cid, seq, ts_ms, sender, kind, payload) rows."""
+        """DELIVER frames flagged HISTORY of (cid, seq, ts_ms, sender, kind, content, EVENT_* flags) rows."""
         return hub_encode_rows(self._h, rows, frame_bytes_max)
 
     def ledger(self, uint64_t cid, uint64_t seq, uint64_t user=0) -> list:

@@ -82,7 +82,10 @@ class Steps:
 
     @staticmethod
     def send(world: World, device: int, cseq: int, cid: int, kind: int, size: int, flags: int) -> None:
-        payload = (b"\x03\x02\x01x" if flags else b"") + bytes(size)
+        reply_to = b"\x03\x02\x01" + bytes([cseq % 9])
+        mentions = b"\x04\x06\x02\x00\x00"
+        payload = (b"", reply_to, mentions)[flags] + bytes(size)
+        flags = flags and 1
         shard_of(world, device).send(session(world, device), cseq, cid, payload, kind=kind, flags=flags)
 
     @staticmethod
@@ -133,6 +136,10 @@ class Steps:
     @staticmethod
     def watch(world: World, user: int, on: bool) -> None:
         world.hub.core.watch(user, on)
+
+    @staticmethod
+    def redact(world: World, cid: int, seq: int) -> None:
+        world.hub.core.stage_redact(cid, seq, 1)
 
     @staticmethod
     def count(world: World, cid: int, user: int, seq: int) -> None:
@@ -202,7 +209,7 @@ SCRIPT = st.lists(
             st.integers(0, 4) | st.just(1),
             st.sampled_from([1, 1, 1, 2, 16, 5, 32]),
             st.sampled_from([0, 5, 90, 600]),
-            st.sampled_from([0, 0, 0, 1]),
+            st.sampled_from([0, 0, 0, 1, 2]),
         ),
         st.tuples(st.just("send"), device_ids, st.integers(1, 6), st.just(1), st.just(1), small, st.just(0)),
         st.tuples(st.just("skip"), device_ids, small),
@@ -216,6 +223,7 @@ SCRIPT = st.lists(
         st.tuples(st.just("count"), st.sampled_from(CIDS), st.sampled_from(USERS), small),
         st.tuples(st.just("notify"), st.sampled_from(USERS), small, device_ids),
         st.tuples(st.just("watch"), st.sampled_from(USERS), st.booleans()),
+        st.tuples(st.just("redact"), st.sampled_from(CIDS), small),
         st.tuples(st.just("revoke_tokens"), st.sampled_from(USERS), st.integers(0, 3)),
         st.tuples(st.just("close"), device_ids),
         st.tuples(st.just("poll")),
@@ -239,6 +247,7 @@ def observed(world: World) -> dict[str, Any]:
     return {
         "staged": core.batch(),
         "upcalls": world.hub.upcalls,
+        "judged": world.hub.seqs,
         "journal": world.hub.journal,
         "conversations": [core.conversation(cid) for cid in CIDS],
         "members": [core.members(cid) for cid in CIDS],
@@ -283,7 +292,15 @@ def busy_script(seed: int, steps: int, reads: float) -> list[tuple[Any, ...]]:
         cseqs[device] += 1
         step = chance.choices(
             [
-                ("send", device, cseqs[device], cid, 1, chance.choice([0, 5, 90, 700]), 0),
+                (
+                    "send",
+                    device,
+                    cseqs[device],
+                    cid,
+                    1,
+                    chance.choice([0, 5, 90, 700]),
+                    chance.choice([0, 0, 0, 0, 1, 2]),
+                ),
                 ("send", device, max(1, cseqs[device] - chance.choice([1, 2, 150])), cid, 1, 5, 0),
                 ("skip", device, max(1, cseqs[device] - 2)),
                 ("poll",),
@@ -304,8 +321,9 @@ def busy_script(seed: int, steps: int, reads: float) -> list[tuple[Any, ...]]:
                 ("hold_answers", chance.random() < 0.3),
                 ("notify", user, small, device),
                 ("watch", user, chance.random() < 0.8),
+                ("redact", cid, small),
             ],
-            [30, 4, 2, 20, 14, reads, 8, 4, 4, 3, 2, 0.5, 3, 1, 1, 0.5, 1, 0.5, 1, 2, 1],
+            [30, 4, 2, 20, 14, reads, 8, 4, 4, 3, 2, 0.5, 3, 1, 1, 0.5, 1, 0.5, 1, 2, 1, 2],
         )[0]
         script.append(step)
     return script

@@ -17,15 +17,16 @@ IDS = st.integers(0, 3) | st.integers(0, 2**63 - 1)
 PAYLOAD = st.binary(max_size=40)
 RECORD = st.one_of(
     st.builds(
-        lambda cid, seq, device, cseq, digest, kind, body: codec.encode_event(
-            (cid, seq, cid ^ seq, cseq, device, cseq, kind, seq, digest, body)
+        lambda cid, seq, device, cseq, digest, kind, body, flags: codec.encode_event(
+            (cid, seq, cid ^ seq, cseq, device, cseq, kind, seq, digest, body, flags)
         ),
-        *(NUMBER, NUMBER, NUMBER, NUMBER, st.integers(-(2**63), 2**63 - 1), SMALL, PAYLOAD),
+        *(NUMBER, NUMBER, NUMBER, NUMBER, st.integers(-(2**63), 2**63 - 1), SMALL, PAYLOAD, st.integers(0, 255)),
     ),
     st.builds(codec.encode_skip, NUMBER, NUMBER),
     st.builds(codec.encode_member, NUMBER, NUMBER, NUMBER, NUMBER, SMALL),
     st.builds(codec.encode_position, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
     st.builds(codec.encode_row, PAYLOAD),
+    st.builds(codec.encode_redact, NUMBER, NUMBER, SMALL),
 )
 
 
@@ -51,7 +52,7 @@ def gathered(make: Callable[[], Any], batches: list[tuple[int, int, bytes]]) -> 
         sorted(portion.senders()),
         portion.highest_cseqs(),
     )
-    return [list(table) for table in tables], portion.members, portion.positions, portion.rows
+    return [list(table) for table in tables], portion.members, portion.positions, portion.rows, portion.redactions
 
 
 @given(pos=st.integers(1, 2**62), records=st.lists(RECORD, max_size=12))
@@ -85,7 +86,7 @@ def test_portions_of_several_batches_sort_alike(batches: list[list[tuple[int, in
     pos, blobs = 1, []
     for batch in batches:
         events = [
-            codec.encode_event((cid, seq, seq, 1, device, seq, 1, seq, -1, body))
+            codec.encode_event((cid, seq, seq, 1, device, seq, 1, seq, -1, body, 1))
             if body
             else codec.encode_skip(device, seq)
             for cid, device, seq, body in batch
@@ -105,7 +106,7 @@ def test_a_portion_that_was_read_takes_no_more() -> None:
 
 @pytest.mark.parametrize("length", range(1, 96))
 def test_a_batch_cut_anywhere_is_refused(length: int) -> None:
-    blob = codec.encode_event((1, 1, 1, 1, 1, 1, 1, 1, 1, b"0123456789abcdef"))
+    blob = codec.encode_event((1, 1, 1, 1, 1, 1, 1, 1, 1, b"0123456789abcdef", 1))
     assert len(blob) == 96
     assert outcome(_native.decode_batch, 1, 1, blob[:length]) == "refused"
     assert outcome(codec.decode_batch, 1, 1, blob[:length]) == "refused"
@@ -119,7 +120,7 @@ def damaged(record: bytes, *changes: tuple[int, int]) -> bytes:
     return bytes(blob)
 
 
-EVENT = codec.encode_event((1, 1, 1, 1, 1, 1, 1, 1, 1, b"01234567"))
+EVENT = codec.encode_event((1, 1, 1, 1, 1, 1, 1, 1, 1, b"01234567", 1))
 SKIP, MEMBER = codec.encode_skip(5, 7), codec.encode_member(1, 2, 3, 4, 1)
 
 
@@ -138,6 +139,7 @@ SKIP, MEMBER = codec.encode_skip(5, 7), codec.encode_member(1, 2, 3, 4, 1)
         (damaged(SKIP + bytes(8), (0, len(SKIP) + 8)), "has"),
         (damaged(MEMBER[:-8], (0, len(MEMBER) - 8)), "has"),
         (damaged(codec.encode_position(1, 2, 3, 4, 5), (6, 1)), "has"),
+        (damaged(codec.encode_redact(1, 2, 1), (6, 1)), "has"),
         (damaged(SKIP, (4, 99)), "unknown type"),
     ],
 )

@@ -7,10 +7,11 @@ from chatd.engine.native import decode_batch
 from chatd.storage import journal_codec as codec
 
 RECORDS = [
-    codec.encode_event((1, 2, 3, 4, 5, 6, 7, 8, -9, b"body")),
+    codec.encode_event((1, 2, 3, 4, 5, 6, 7, 8, -9, b"body", 1)),
     codec.encode_skip(5, 7),
     codec.encode_member(1, 2, 3, 4, 1),
     codec.encode_position(1, 2, 3, 4, 5),
+    codec.encode_redact(1, 2, 1),
     codec.encode_row(b"\x93\xa4user\x01\x80"),
 ]
 # The first byte is the count that the batch's row claims.

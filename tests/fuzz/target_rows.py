@@ -34,11 +34,11 @@ def one(data: bytes) -> None:
     elif kind == b"\x02":
         read_row(rest)
     elif len(rest) >= EVENT.size:
-        deliver((*EVENT.unpack_from(rest), rest[EVENT.size :]))
+        deliver((*EVENT.unpack_from(rest), rest[EVENT.size :], 1))
 
 
 def deliver(row: tuple[Any, ...]) -> None:
-    cid, seq, ts_ms, sender, kind, payload = row
+    cid, seq, ts_ms, sender, kind, payload, _ = row
     assert encoded(HubCore, row) == encoded(ReferenceHubCore, row)
     frames = encoded(HubCore, row)
     if frames is None:
@@ -63,10 +63,10 @@ def replayed(core: Any, data: bytes) -> Any:
     """What the batch holds and what stands in memory afterwards."""
     hub = core(HubCoreSettings())
     try:
-        rows, members = hub.replay(1, data[0] if data else 0, data[1:])
+        replayed = hub.replay(1, data[0] if data else 0, data[1:])
     except ValueError:
         return "refused"
-    return list(rows), list(members), hub.committed_pos
+    return *map(list, replayed), hub.committed_pos
 
 
 def read_row(payload: bytes) -> None:

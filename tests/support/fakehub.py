@@ -22,6 +22,8 @@ class FakeHub:
         self.tick_ms = 1000
         self.answers = answers
         self.upcalls: list[tuple[Any, ...]] = []
+        self.seqs: list[int] = []
+        """Where judged sends were staged."""
 
     def person(self, user: int, *devices: int) -> None:
         self.users[user] = (0, 0)
@@ -57,9 +59,20 @@ class FakeHub:
         elif name == "need_idempotency":
             stored = self.sent.get((rest[0], rest[1]))
             self.core.answer_idempotency(*rest, stored is not None, *(stored or (0, 0, 0, 0)))
+        elif name == "need_judgement":
+            self.judge(*rest)
         else:
             return False
         return True
+
+    def judge(self, device: int, cseq: int, user: int, cid: int, kind: int, has_ext: bool, content: bytes) -> None:
+        """By cseq: every fourth is refused, every other fourth is stored with other content."""
+        if cseq % 4 == 2:
+            self.seqs.append(self.core.judge(device, cseq, 103, b"no such target"))
+        elif cseq % 4 == 3:
+            self.seqs.append(self.core.judge(device, cseq, 0, b"", b"\x03\x02\x01\x01" + content[:5], True))
+        else:
+            self.seqs.append(self.core.judge(device, cseq, 0, b""))
 
     def commit(self) -> None:
         """Append what is staged, publish."""

@@ -124,6 +124,7 @@ class Nak(NamedTuple):
     code: int
     retry_after_ms: int
     retryable: bool
+    text: bytes = b""
 
 
 class Session(NamedTuple):
@@ -177,9 +178,9 @@ def decode_answer(answer: Answer) -> Ack | Nak:
         return Ack(cseq, cid, seq, time + TIME_EPOCH_MS if seq else 0, answer.flags)
     assert answer.op == OP_SEND_NAK
     (cseq, cid), rest = varints(answer.body, 2)
-    (retry, text), _ = varints(rest[2:], 2)
-    assert text == 0
-    return Nak(cseq, cid, int.from_bytes(rest[:2], "big"), retry, bool(answer.flags & 2))
+    (retry, size), text = varints(rest[2:], 2)
+    assert size == len(text)
+    return Nak(cseq, cid, int.from_bytes(rest[:2], "big"), retry, bool(answer.flags & 2), text)
 
 
 def decode(record: bytes) -> Any:

@@ -11,7 +11,7 @@ TS0 = 1_760_000_000_000
 def event_batch(pos: int, count: int, *, before: int = 0) -> bytes:
     """count messages of conversation 1 whose seqs and cseqs are their positions less the records before the first."""
     return b"".join(
-        codec.encode_event((1, seq, TS0 + seq, 7, 1, seq, 1, seq, seq - 3, b"body %d" % seq))
+        codec.encode_event((1, seq, TS0 + seq, 7, 1, seq, 1, seq, seq - 3, b"body %d" % seq, 1))
         for seq in range(pos - before, pos - before + count)
     )
 
@@ -47,7 +47,7 @@ class Traffic:
         seq = self.heads[cid] = self.heads.get(cid, 0) + 1
         body = self.random.randbytes(self.random.choice((0, 1, 7, 64, 64, 3000)))
         digest = self.random.getrandbits(64) - 2**63
-        event = (cid, seq, TS0 + seq, device, device, cseq, 1, seq, digest, body)
+        event = (cid, seq, TS0 + seq, device, device, cseq, 1, seq, digest, body, 1)
         self.events[cid, seq] = event
         self.idempotency[device, cseq] = (cid, seq)
         return codec.encode_event(event)

@@ -14,8 +14,9 @@ import msgpack
 import trio
 
 from chatd.testing import ChatdServer
-from chatd.wire.frame import Frame, encode, make
+from chatd.wire.frame import Extensions, Frame, encode, make
 from chatd.wire.framer import Framer
+from chatd.wire.payload import encode_payload
 from chatd.wire.schema import Credential, ErrorCode, Feature, Kind, Method, Op
 from support.processes import workers
 
@@ -133,18 +134,27 @@ class Peer:
         await self.sync(self.welcome["cursor"], limit=1)
 
     # ---- durable
-    async def post(self, cid: int, payload: bytes = b"hi", cseq: int = 0, kind: Kind = Kind.TEXT) -> int:
+    async def post(
+        self, cid: int, payload: bytes = b"hi", cseq: int = 0, kind: Kind = Kind.TEXT, extensions: Extensions = ()
+    ) -> int:
         """SEND without waiting. Returns its cseq; 0 takes the next one."""
         self.cseq = max(cseq, self.cseq) if cseq else self.cseq + 1
-        await self.put(Op.SEND, cseq=cseq or self.cseq, cid=cid, kind=int(kind), payload=payload)
+        await self.put(Op.SEND, cseq=cseq or self.cseq, cid=cid, kind=int(kind), payload=payload,
+                       extensions=extensions)  # fmt: skip
         return cseq or self.cseq
 
     async def answer(self, cseq: int, within_s: float = PATIENCE_S) -> Frame:
         return await self.next(Op.SEND_ACK, Op.SEND_NAK, where=lambda frame: frame["cseq"] == cseq, within_s=within_s)
 
-    async def send(self, cid: int, payload: bytes = b"hi", cseq: int = 0, kind: Kind = Kind.TEXT) -> Frame:
+    async def send(
+        self, cid: int, payload: bytes = b"hi", cseq: int = 0, kind: Kind = Kind.TEXT, extensions: Extensions = ()
+    ) -> Frame:
         """SEND and its answer, SEND_ACK or SEND_NAK."""
-        return await self.answer(await self.post(cid, payload, cseq, kind))
+        return await self.answer(await self.post(cid, payload, cseq, kind, extensions))
+
+    async def act(self, cid: int, kind: Kind, extensions: Extensions = (), **fields: Any) -> Frame:
+        """SEND of a kind whose payload has fields, and its answer."""
+        return await self.send(cid, encode_payload(kind, fields), kind=kind, extensions=extensions)
 
     async def say(self, cid: int, payload: bytes = b"hi") -> int:
         """SEND until it is stored. Returns the seq."""

@@ -8,7 +8,9 @@ import os
 from typing import Any
 
 from chatd.hub import frames
+from chatd.hub.redactions import shown
 from chatd.storage import journal_codec as codec
+from chatd.storage.interface import EventRow
 
 Interval = list[int]
 
@@ -34,6 +36,8 @@ class PlainCore:
         self._blobs: list[bytes] = []
         self._undo: dict[int, Conversation | None] = {}
         self._staged_events: list[tuple[int, ...]] = []
+        self._staged_redactions: list[tuple[int, int]] = []
+        self._redacted: dict[int, set[int]] = {}
         self._conversations: dict[int, Conversation] = {}
         self._tail: dict[tuple[int, int], tuple[int, tuple[Any, ...]]] = {}
         self._next_pos = next_pos
@@ -90,6 +94,8 @@ class PlainCore:
 
     def publish(self) -> None:
         self._next_pos += len(self._blobs)
+        for cid, seq in self._staged_redactions:
+            self._redacted.setdefault(cid, set()).add(seq)
         self._settle()
 
     def reject(self, code: int, retry_after_ms: int) -> None:
@@ -104,7 +110,7 @@ class PlainCore:
         self._settle()
 
     def _settle(self) -> None:
-        self._blobs, self._undo, self._staged_events = [], {}, []
+        self._blobs, self._undo, self._staged_events, self._staged_redactions = [], {}, [], []
 
     def _stage(self, cid: int, record: bytes) -> int:
         self._blobs.append(record)
@@ -118,15 +124,15 @@ class PlainCore:
         self._undo.setdefault(cid, conversation.copy())
         return conversation
 
-    def stage_event(self, cid: int, sender: int, kind: int, payload: bytes, message: bool) -> int:
+    def stage_event(self, cid: int, sender: int, kind: int, content: bytes, flags: int) -> int:
         conversation = self._changing(cid)
         conversation.head += 1
-        conversation.count += message
+        conversation.count += flags & codec.EVENT_MESSAGE
         conversation.ts = max(conversation.ts, self.now_ms)
         event = (
-            cid, conversation.head, conversation.ts, sender, 0, 0, kind, conversation.count, 0, payload,
+            cid, conversation.head, conversation.ts, sender, 0, 0, kind, conversation.count, 0, content, int(flags),
         )  # fmt: skip
-        pos = self._stage(cid, codec.encode_event(event, message=message))
+        pos = self._stage(cid, codec.encode_event(event))
         self._tail[cid, conversation.head] = (pos, event)
         self._staged_events.append((cid, conversation.head))
         return conversation.head
@@ -144,6 +150,10 @@ class PlainCore:
 
     def stage_row(self, row: bytes) -> int:
         return self._stage(0, codec.encode_row(row))
+
+    def stage_redact(self, cid: int, seq: int, reason: int) -> int:
+        self._staged_redactions.append((cid, seq))
+        return self._stage(0, codec.encode_redact(cid, seq, reason))
 
     # ---------------------------------------------------------------- loading
 
@@ -240,8 +250,12 @@ class PlainCore:
         entry = self._tail.get((cid, self._conversations[cid].head)) if cid in self._conversations else None
         if entry is None:
             return None
-        event = entry[1]
-        return (event[1], event[3], event[2], event[6], event[9][:96])
+        row = self._row(cid, entry[1][1])
+        return (row.seq, row.sender, row.ts_ms, row.kind, frames.payload_of(row)[:96])
+
+    def _row(self, cid: int, seq: int) -> EventRow:
+        _, (_, _, ts_ms, sender, _, _, kind, _, _, content, flags) = self._tail[cid, seq]
+        return shown(EventRow(cid, seq, ts_ms, sender, kind, content, flags), frozenset(self._redacted.get(cid, ())))
 
     def tail_floor(self, cid: int, head: int) -> int:
         seq = head + 1
@@ -264,8 +278,7 @@ class PlainCore:
         for seq in range(from_seq, to_seq + 1):
             if (cid, seq) not in self._tail:
                 return out, seq
-            _, (_, _, ts_ms, sender, _, _, kind, _, _, body) = self._tail[cid, seq]
-            frame = frames.deliver_history(cid, seq, ts_ms, sender, kind, body, frame_bytes_max)
+            frame = frames.deliver_history(self._row(cid, seq), frame_bytes_max)
             if not events_max or len(out) + len(frame) > bytes_max:
                 return out, seq
             if not any(i[2] <= seq <= (i[3] or seq) for i in self.intervals(cid, user) or ()):
@@ -277,7 +290,7 @@ class PlainCore:
     def freed(self, folded_pos: int) -> None:
         self._tail = {key: entry for key, entry in self._tail.items() if entry[0] > folded_pos}
 
-    def replay(self, pos: int, count: int, blob: bytes) -> tuple[list[Any], list[Any]]:
+    def replay(self, pos: int, count: int, blob: bytes) -> tuple[list[Any], list[Any], list[Any]]:
         decoded = codec.decode_batch(pos, count, blob)
         for at, event in enumerate(decoded.events):
             conversation = self._conversations.setdefault(event[0], Conversation(0, 0))
@@ -288,7 +301,9 @@ class PlainCore:
             conversation = self._conversations.setdefault(cid, Conversation(0, 0))
             conversation.members[user, join_seq] = [user, role, join_seq, leave_seq, 0, 0, 0]
         self._next_pos = pos + count
-        return decoded.rows, decoded.members
+        for cid, seq, _ in decoded.redactions:
+            self._redacted.setdefault(cid, set()).add(seq)
+        return decoded.rows, decoded.members, decoded.redactions
 
     def ledger(self, cid: int, seq: int, user: int = 0) -> list[tuple[int, str, str]]:
         return []

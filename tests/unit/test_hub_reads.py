@@ -8,6 +8,9 @@ import pytest
 import trio
 from support.hub_rig import Refused, Rig, either_core, running
 
+from chatd.hub import reads
+from chatd.hub.frames import CallError
+from chatd.hub.redactions import RECALLED
 from chatd.wire import sync_cursor
 from chatd.wire.schema import PULL_BYTES_MAX, PULL_EVENTS_MAX, SYNC_ENTRIES_MAX, ErrorCode, Method, Op
 from chatd.wire.varint import encode as varint
@@ -314,3 +317,43 @@ async def test_calls_are_charged_before_they_work(tmp_path: Path) -> None:
         with pytest.raises(Refused, match="BUSY") as refused:
             await rig.sync(ann)
         assert 0 < refused.value.retry_after_ms <= 1001
+
+
+# ---------------------------------------------------------------- redactions
+
+
+@pytest.mark.parametrize("folded", ["nothing", "the event", "all"])
+async def test_a_redacted_event_shows_nowhere_whatever_is_folded(tmp_path: Path, folded: str) -> None:
+    async with running(tmp_path) as rig:
+        ann, bob = await rig.user("ann"), await rig.user("bob")
+        cid = await group(rig, ann, bob)
+        seq = await rig.say(cid, ann, "oops")
+        if folded != "nothing":
+            await rig.fold()
+            rig.forget(cid)
+        await rig.hub.lookup(lambda: reads.intervals(rig.core, cid, ann))
+        await rig.hub.change(lambda: rig.hub.redactions.stage(cid, [seq], RECALLED))
+        if folded == "all":
+            await rig.fold()
+            rig.forget(cid)
+        assert await rig.pull(bob, cid, seq) == ([(seq, b"")], (0, seq, 1))
+        (entry,) = (await rig.sync(bob))[0]
+        assert (entry["head"], entry["preview"]) == (seq, b"")
+    async with running(tmp_path) as rig:
+        assert await rig.pull(bob, cid, seq) == ([(seq, b"")], (0, seq, 1)), "nor after a restart"
+
+
+async def test_a_refused_redaction_has_not_happened(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        ann = await rig.user("ann")
+        cid = await group(rig, ann)
+        seq = await rig.say(cid, ann, "kept")
+
+        def fail() -> None:
+            rig.hub.redactions.stage(cid, [seq], RECALLED)
+            raise CallError(ErrorCode.FORBIDDEN, "after all")
+
+        with pytest.raises(CallError):
+            await rig.hub.change(fail)
+        assert rig.hub.redactions.of(cid) == frozenset()
+        assert (await rig.pull(ann, cid, seq))[0] == [(seq, b"kept")]

@@ -10,7 +10,7 @@ from chatd._native import HubCore, decode_batch
 from chatd.hub.core_settings import HubCoreSettings
 from chatd.storage.journal_codec import decode_batch as reference_decode
 
-HISTORY, STUB = 2, 4
+HISTORY, STUB, TOMBSTONE = 2, 4, 16
 
 
 def rebuilt(hub: FakeHub, settings: HubCoreSettings | None = None) -> FakeHub:
@@ -114,7 +114,7 @@ def test_replay_rebuilds_heads_windows_members_and_positions(hub: FakeHub) -> No
     hub.core.stage_position(7, 2, 3, 2)
     hub.commit()
     after = FakeHub(HubCore)
-    rows, members = zip(*(after.core.replay(*batch) for batch in hub.journal), strict=True)
+    rows, members, _ = zip(*(after.core.replay(*batch) for batch in hub.journal), strict=True)
     assert [row for batch in rows for row in batch] == [(6, b"row")]
     assert [member for batch in members for member in batch] == [(7, 3, 3, 0, 1, 5)]
     after.users, after.devices, after.conversations = hub.users, hub.devices, hub.conversations
@@ -221,7 +221,7 @@ def test_large_events_become_stubs_for_small_clients(hub: FakeHub) -> None:
     ((op, flags, body),) = split_frames(frames)
     event = decode_deliver(op, flags, body)
     assert (event.flags, event.payload) == (HISTORY | STUB, b"\xf4\x03")
-    row = (7, 1, hub.now_ms, 1, 1, bytes(500))
+    row = (7, 1, hub.now_ms, 1, 1, bytes(500), 1)
     assert hub.core.encode_events([row], 124) == frames
     assert hub.core.encode_events([row]) == hub.core.tail_events(7, 1, 1, 10, 10_000, 65535, 2, False)[0]
 
@@ -232,6 +232,7 @@ def test_batches_read_the_same_through_codec_and_reference(hub: FakeHub) -> None
     hub.core.stage_member(7, 3, 1, 2, 0)
     hub.core.stage_position(7, 2, 1, 1)
     hub.core.stage_row(b"row")
+    hub.core.stage_redact(7, 1, 1)
     batch = hub.core.batch()
     assert decode_batch(*batch) == tuple(reference_decode(*batch))
 
@@ -339,3 +340,49 @@ def test_sessions_registered_after_a_commit_are_not_pushed_to(hub: FakeHub) -> N
         seen += pushed(records)
         hub.run()
     assert seen == list(range(1, 101))
+
+
+def shown(hub: FakeHub, cid: int = 7, seq: int = 1) -> tuple[int, bytes]:
+    frames, _ = hub.core.tail_events(cid, seq, seq, 1, 10_000, 65535, 2, False)
+    (frame,) = split_frames(frames)
+    event = decode_deliver(*frame)
+    return event.flags, event.payload
+
+
+def test_a_redacted_event_is_a_tombstone_from_the_commit_on(hub: FakeHub) -> None:
+    shard = FakeShard(hub.core)
+    alice, bob = hub.login(shard, 101, 1, 11), hub.login(shard, 201, 2, 21)
+    shard.send(alice, 1, 7, b"\x03\x02\x01\x01oops", flags=1)
+    shard.send(alice, 2, 7, b"oops")
+    hub.run()
+    (nak, ack), (pushed,) = answers(records := shard.read()), of_type(records, Committed)
+    assert (nak.cseq, ack.seq, pushed.seq) == (1, 1, 1), "nothing to answer to yet"
+    assert shown(hub) == (HISTORY, b"oops")
+    hub.core.stage_redact(7, 1, 1)
+    hub.core.reject(501, 0)
+    assert shown(hub) == (HISTORY, b"oops"), "what is not stored has not happened"
+    hub.core.stage_redact(7, 1, 1)
+    assert shown(hub) == (HISTORY, b"oops")
+    hub.commit()
+    assert shown(hub) == (HISTORY | TOMBSTONE, b"")
+    assert hub.core.last_event(7) == (1, 1, hub.now_ms, 1, b"")
+    assert bob.handle in pushed.handles
+
+
+def test_an_event_and_its_redaction_in_one_batch_push_a_tombstone(hub: FakeHub) -> None:
+    shard = FakeShard(hub.core)
+    alice, _ = hub.login(shard, 101, 1, 11), hub.login(shard, 201, 2, 21)
+    shard.send(alice, 1, 7, b"oops")
+    hub.poll()
+    hub.core.stage_redact(7, 1, 1)
+    hub.commit()
+    (pushed,) = of_type(shard.read(), Committed)
+    (frame,) = split_frames(pushed.frame)
+    event = decode_deliver(*frame)
+    assert (event.flags, event.payload) == (TOMBSTONE, b"")
+    after = FakeHub(HubCore)
+    rows = after.core.replay(*hub.journal[0])
+    assert rows[2] == [(7, 1, 2)]
+    after.conversation(7, 1, 2)
+    after.answer(("need_conversation", 7))
+    assert shown(after) == (HISTORY | TOMBSTONE, b""), "a restart does not bring it back"

@@ -9,6 +9,7 @@ from chatd.hub.core_settings import HubCoreSettings
 
 UNSUPPORTED, TOO_LARGE, CSEQ_REUSE, FORBIDDEN, NOT_FOUND = 101, 102, 104, 300, 301
 BUSY, STORE_FULL, OUT_OF_ORDER = 401, 501, 502
+BAD_REQUEST = 103
 EVENT_BYTES = 80 + 8  # of a record with a payload of up to 8
 
 
@@ -133,7 +134,7 @@ def test_absent_and_foreign_look_the_same(hub: FakeHub, shard: FakeShard, alice:
     assert foreign.flags == absent.flags
 
 
-@pytest.mark.parametrize(("kind", "size", "code"), [(1, 8193, 102), (16, 32768, 102), (32, 1, 300), (5, 1, 101)])
+@pytest.mark.parametrize(("kind", "size", "code"), [(1, 8193, 102), (16, 32768, 102), (32, 1, 300), (15, 1, 101)])
 def test_size_and_kind(hub: FakeHub, shard: FakeShard, alice: Session, kind: int, size: int, code: int) -> None:
     shard.send(alice, 1, 7, bytes(size), kind=kind)
     hub.run()
@@ -228,12 +229,40 @@ def test_a_send_of_an_older_session_is_dropped(hub: FakeHub, shard: FakeShard, a
 
 def test_unknown_odd_extensions_are_refused_even_ones_ignored(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
     shard.send(alice, 1, 7, b"\x03\x01\x01x" + b"text", flags=1)
-    shard.send(alice, 1, 7, b"\x03\x02\x01x" + b"text", flags=1)
+    shard.send(alice, 1, 7, b"\x03\x7e\x01x" + b"text", flags=1)
     hub.run()
     nak, ack = answers(shard.read())
     assert nak.code == UNSUPPORTED
     assert isinstance(ack, Ack)
-    assert decode_batch(*hub.journal[0])[0][0][9] == b"text"
+    assert decode_batch(*hub.journal[0])[0][0][9:] == (b"\x03\x7e\x01xtext", 3), "stored as they came"
+
+
+@pytest.mark.parametrize(
+    ("reply_to", "code"), [(b"\x01", 0), (b"\x02", NOT_FOUND), (b"\x00", BAD_REQUEST), (b"\x01\x01", BAD_REQUEST)]
+)
+def test_a_reply_names_an_event_that_its_sender_may_see(
+    hub: FakeHub, shard: FakeShard, alice: Session, reply_to: bytes, code: int
+) -> None:
+    shard.send(alice, 1, 7)
+    hub.run()
+    extension = b"\x02" + bytes([len(reply_to)]) + reply_to
+    shard.send(alice, 2, 7, bytes([len(extension)]) + extension + b"re", flags=1)
+    hub.run()
+    last = answers(shard.read())[-1]
+    assert (last.code if code else last.seq) == (code or 2)
+
+
+def test_a_reply_to_what_was_said_before_joining_is_refused(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
+    shard.send(alice, 1, 7)
+    hub.run()
+    hub.core.stage_event(7, 1, 33, b"", 0)
+    hub.core.stage_member(7, 3, 1, 2, 0)
+    carl = hub.login(shard, 103, 3, 31)
+    shard.send(carl, 1, 7, b"\x03\x02\x01\x01re", flags=1)
+    shard.send(carl, 2, 7, b"\x03\x02\x01\x02re", flags=1)
+    hub.run()
+    nak, ack = answers(shard.read())
+    assert (nak.code, ack.seq) == (NOT_FOUND, 3)
 
 
 def test_sending_moves_the_senders_own_position(hub: FakeHub, shard: FakeShard, alice: Session) -> None:

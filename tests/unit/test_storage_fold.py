@@ -72,7 +72,7 @@ def test_folded_events_equal_the_model(tmp_path: Path, store: SqliteStore, folde
         for cid, head in traffic.heads.items():
             events = view.events(cid, 1, head + 5, 10_000, 10**9)
             model = [traffic.events[cid, seq] for seq in range(1, head + 1)]
-            assert [tuple(event) for event in events] == [(e[0], e[1], e[2], e[3], e[6], e[9]) for e in model]
+            assert [tuple(event) for event in events] == [(*e[:4], e[6], *e[9:]) for e in model]
             first, last = sorted(traffic.random.choices(range(1, head + 4), k=2))
             assert view.events(cid, first, last, 10_000, 10**9) == events[first - 1 : last]
             assert view.message_count_at(cid, last) == min(last, head)
@@ -190,18 +190,18 @@ def test_memberships_carry_positions_and_what_changed(store: SqliteStore, folder
     store.append(1, *conversation_rows(3))
     append(
         store,
-        codec.encode_event((1, 1, TS0, 7, 0, 0, 32, 0, 0, b"")),
+        codec.encode_event((1, 1, TS0, 7, 0, 0, 32, 0, 0, b"", 0)),
         codec.encode_member(1, 7, 1, 0, 3),
         codec.encode_member(1, 8, 1, 0, 1),
-        codec.encode_event((2, 1, TS0, 7, 0, 0, 32, 0, 0, b"")),
+        codec.encode_event((2, 1, TS0, 7, 0, 0, 32, 0, 0, b"", 0)),
         codec.encode_member(2, 7, 1, 0, 3),
         codec.encode_position(1, 7, 1, 1, 0),
-        codec.encode_event((1, 2, TS0, 7, 0, 0, 35, 0, 0, b"")),
+        codec.encode_event((1, 2, TS0, 7, 0, 0, 35, 0, 0, b"", 0)),
         codec.encode_member(1, 8, 1, 2, 1),
     )
     fold_all(folder)
     before = store.next_pos - 1
-    append(store, codec.encode_event((1, 3, TS0 + 9, 7, 1, 1, 1, 1, 5, b"hi")))
+    append(store, codec.encode_event((1, 3, TS0 + 9, 7, 1, 1, 1, 1, 5, b"hi", 1)))
     fold_all(folder)
     reader = store.reader()
     with reader.view() as view:
@@ -224,7 +224,7 @@ def test_pages_of_events_are_bounded_by_number_and_bytes(store: SqliteStore, fol
     bodies = [100, 100, 500, 1]
     append(
         store,
-        *(codec.encode_event((1, i + 1, TS0, 7, 1, i + 1, 1, i + 1, 0, bytes(n))) for i, n in enumerate(bodies)),
+        *(codec.encode_event((1, i + 1, TS0, 7, 1, i + 1, 1, i + 1, 0, bytes(n), 1)) for i, n in enumerate(bodies)),
     )
     fold_all(folder)
     reader = store.reader()
@@ -237,11 +237,30 @@ def test_pages_of_events_are_bounded_by_number_and_bytes(store: SqliteStore, fol
     reader.close()
 
 
+@pytest.mark.parametrize("folds", [1, 2])
+def test_a_redacted_event_keeps_its_place_and_loses_its_content(
+    store: SqliteStore, folder: SqliteFolder, folds: int
+) -> None:
+    """Whether the event was folded before, or comes with the same portion."""
+    append(store, codec.encode_row(row_record("conversation", {"id": 1})))
+    bodies = (b"gone", b"kept")
+    append(store, *(codec.encode_event((1, i, TS0, 7, 1, i, 1, i, 5, body, 3)) for i, body in enumerate(bodies, 1)))
+    if folds == 2:
+        fold_all(folder)
+    append(store, codec.encode_redact(1, 1, 1))
+    fold_all(folder)
+    reader = store.reader()
+    with reader.view() as view:
+        assert view.events(1, 1, 2, 9, 999) == [(1, 1, TS0, 7, 1, b"", 7), (1, 2, TS0, 7, 1, b"kept", 3)]
+        assert view.stored_send(1, 1) == (1, 1, TS0, 5), "a repeat is still recognised"
+    reader.close()
+
+
 def test_a_stored_send_wins_over_a_skip_of_the_same_number(store: SqliteStore, folder: SqliteFolder) -> None:
     append(store, *(codec.encode_row(row_record(t, {"id": 1})) for t in ("conversation", "device")))
     append(store, codec.encode_skip(1, 1), codec.encode_skip(1, 2))
     fold_all(folder)
-    append(store, codec.encode_event((1, 1, TS0, 7, 1, 1, 1, 1, -1, b"x")), codec.encode_skip(1, 1))
+    append(store, codec.encode_event((1, 1, TS0, 7, 1, 1, 1, 1, -1, b"x", 1)), codec.encode_skip(1, 1))
     fold_all(folder)
     reader = store.reader()
     with reader.view() as view:
@@ -257,9 +276,11 @@ def test_sends_that_overtook_each_other_are_found(tmp_path: Path, store: SqliteS
     order = random.Random(5).sample(range(1, 1000), 600)
     for start in range(0, 600, 200):
         events = enumerate(order[start : start + 200], start + 1)
-        append(store, *(codec.encode_event((1, seq, TS0, 1, 1, cseq, 1, seq, cseq, b"x")) for seq, cseq in events))
+        append(store, *(codec.encode_event((1, seq, TS0, 1, 1, cseq, 1, seq, cseq, b"x", 1)) for seq, cseq in events))
         fold_all(folder)
-    append(store, *(codec.encode_event((1, seq, TS0, 1, 1, seq + 1000, 1, seq, 0, b"x")) for seq in range(601, 1201)))
+    append(
+        store, *(codec.encode_event((1, seq, TS0, 1, 1, seq + 1000, 1, seq, 0, b"x", 1)) for seq in range(601, 1201))
+    )
     fold_all(folder)
     reader = store.reader()
     with reader.view() as view:
@@ -276,9 +297,9 @@ def test_an_event_that_exists_already_stops_the_fold_and_changes_nothing(
     store: SqliteStore, folder: SqliteFolder
 ) -> None:
     append(store, codec.encode_row(row_record("conversation", {"id": 1})))
-    append(store, codec.encode_event((1, 1, TS0, 7, 1, 1, 1, 1, 0, b"first")))
+    append(store, codec.encode_event((1, 1, TS0, 7, 1, 1, 1, 1, 0, b"first", 1)))
     fold_all(folder)
-    append(store, codec.encode_event((1, 1, TS0, 7, 1, 2, 1, 1, 0, b"second")))
+    append(store, codec.encode_event((1, 1, TS0, 7, 1, 2, 1, 1, 0, b"second", 1)))
     for _ in range(2):
         with pytest.raises(StoreCorruptError, match="contradict"):
             folder.fold_once()
@@ -313,7 +334,7 @@ BREAKAGES = {
     "event_order": "UPDATE event SET ts = ts - 100000 WHERE cid = 1 AND seq = 3",
     "event_run": "UPDATE event_run SET first_id = first_id + 1 WHERE cid = 2",
     "event_count": "INSERT INTO event SELECT id + 1, cid, seq, ts, sender, device, cseq, kind, message_count, digest, "
-    "body FROM event WHERE id = (SELECT max(id) FROM event)",
+    "body, flags FROM event WHERE id = (SELECT max(id) FROM event)",
     "event_send": "UPDATE send_run SET sends = replace(sends, '[1,2]', '[0,0]')",
     "send_event": "UPDATE send_run SET sends = replace(sends, '[1,2]', '[1,3]')",
     "send_run": "UPDATE send_run SET last_cseq = last_cseq + 1 WHERE device = 3",

@@ -5,8 +5,9 @@ from typing import Any
 from chatd.errors import InternalError
 from chatd.hub.core_settings import HubCoreSettings
 from chatd.hub.reference import links, publishing, receipts, replaying, sends, sessions, subscriptions
-from chatd.hub.reference.state import EARLY_SEQ, Conversation, Member, Sent, State
+from chatd.hub.reference.state import EARLY_SEQ, Conversation, Member, Sent, State, Verdict
 from chatd.storage import journal_codec as journal
+from chatd.wire.frame import decode_one
 from chatd.wire.schema import BODY_BYTES_MAX, HEADER_BYTES, Close, ErrorCode, Feature, Op
 
 READ_MAX = 1024
@@ -45,9 +46,11 @@ class ReferenceHubCore:
                 self._read(link)
         receipts.settle(hub)
         publishing.flush_links(hub)
-        upcalls = list(hub.upcalls)
+        upcalls = [
+            sends.judgement(hub, *upcall[1:]) if upcall[0] == "need_judgement" else upcall for upcall in hub.upcalls
+        ]
         hub.upcalls.clear()
-        return upcalls
+        return [upcall for upcall in upcalls if upcall is not None]
 
     def _read(self, link: links.Link) -> None:
         """Take from one ring: nothing while answers wait for room, at most a budget."""
@@ -212,6 +215,18 @@ class ReferenceHubCore:
     def put_read_count(self, cid: int, user: int, read_seq: int, read_count: int) -> None:
         receipts.put_read_count(self._hub, cid, user, read_seq, read_count)
 
+    def judge(
+        self, device: int, cseq: int, code: int, text: bytes, content: bytes | None = None, has_ext: bool = False
+    ) -> int:
+        need = ("judgement", device)
+        if need not in self._hub.needs or self._hub.asked_cseq[device] != cseq:
+            return 0
+        verdict = self._hub.verdict = Verdict(device, cseq, code, text.decode(), content, has_ext)
+        sends.resume(self._hub, need)
+        publishing.flush_links(self._hub)
+        self._hub.verdict = None
+        return verdict.seq
+
     # ---------------------------------------------------------------- durable things made by Python
 
     def _loaded(self, cid: int) -> Conversation:
@@ -220,8 +235,8 @@ class ReferenceHubCore:
             raise InternalError(f"conversation {cid} is not loaded: put_conversation comes first")
         return conversation
 
-    def stage_event(self, cid: int, sender: int, kind: int, payload: bytes, message: bool) -> int:
-        return sends.stage_event(self._hub, self._loaded(cid), sender, kind, payload, message)
+    def stage_event(self, cid: int, sender: int, kind: int, content: bytes, flags: int) -> int:
+        return sends.stage_event(self._hub, self._loaded(cid), sender, kind, content, flags)
 
     def stage_member(self, cid: int, user: int, role: int, join_seq: int, leave_seq: int) -> int:
         conversation = self._loaded(cid)
@@ -250,6 +265,9 @@ class ReferenceHubCore:
 
     def stage_row(self, row: bytes) -> int:
         return self._hub.append(journal.encode_row(row))
+
+    def stage_redact(self, cid: int, seq: int, reason: int) -> int:
+        return self._hub.append(journal.encode_redact(cid, seq, reason))
 
     # ---------------------------------------------------------------- to shards
 
@@ -347,7 +365,8 @@ class ReferenceHubCore:
             return None
         event = publishing.event_at(self._hub, known.events[known.head_seq])
         assert event is not None
-        return (event.seq, event.sender, event.ts_ms, event.kind, event.payload[:PREVIEW_BYTES_MAX])
+        shown = decode_one(links.frame_deliver(event.row))["payload"]
+        return (event.seq, event.sender, event.ts_ms, event.kind, shown[:PREVIEW_BYTES_MAX])
 
     def tail_floor(self, cid: int, head: int) -> int:
         known = self._hub.conversations.get(cid)
@@ -371,7 +390,7 @@ class ReferenceHubCore:
             if known.may_see(user, seq):
                 event = publishing.event_at(self._hub, known.events[seq])
                 assert event is not None
-                frame = links.frame_history(event[:6], frame_bytes_max)
+                frame = links.frame_history(event.row, frame_bytes_max)
                 if sum(map(len, frames)) + len(frame) > bytes_max:
                     break
                 frames.append(frame)
@@ -379,7 +398,7 @@ class ReferenceHubCore:
         return b"".join(frames), seq
 
     def encode_events(
-        self, rows: list[tuple[int, int, int, int, int, bytes]], frame_bytes_max: int = BODY_BYTES_MAX
+        self, rows: list[tuple[int, int, int, int, int, bytes, int]], frame_bytes_max: int = BODY_BYTES_MAX
     ) -> bytes:
         return b"".join(links.frame_history(row, frame_bytes_max) for row in rows)
 
@@ -390,7 +409,7 @@ class ReferenceHubCore:
             raise InternalError(f"folded up to {folded_pos} where {self._hub.committed_pos} is committed")
         publishing.free(self._hub, folded_pos)
 
-    def replay(self, pos: int, count: int, blob: bytes) -> tuple[list[Any], list[Any]]:
+    def replay(self, pos: int, count: int, blob: bytes) -> tuple[list[Any], list[Any], list[Any]]:
         return replaying.replay(self._hub, pos, count, blob)
 
 

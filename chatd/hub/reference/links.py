@@ -4,11 +4,14 @@ from struct import Struct, pack
 from typing import Any, Protocol
 
 from chatd.hub.core_settings import HubCoreSettings
-from chatd.wire.frame import encode, make
+from chatd.storage.journal_codec import EVENT_EXT, EVENT_TOMBSTONE
+from chatd.wire.frame import Frame, decode_extensions, encode, make
+from chatd.wire.layout import Reader
 from chatd.wire.schema import (
     BODY_BYTES_MAX,
     FLAG_DELIVER_HISTORY,
     FLAG_DELIVER_STUB,
+    FLAG_DELIVER_TOMBSTONE,
     FLAG_ERROR_RETRYABLE,
     FLAG_SEND_NAK_RETRYABLE,
     RETRYABLE,
@@ -181,13 +184,19 @@ class Link:
 
 
 def frame_deliver(event: Any, flags: int = 0, frame_bytes_max: int = BODY_BYTES_MAX) -> bytes:
-    """event: (cid, seq, ts_ms, sender, kind, payload). A body over frame_bytes_max becomes a stub."""
-    cid, seq, ts_ms, sender, kind, payload = event
+    """event: (cid, seq, ts_ms, sender, kind, content, EVENT_* flags). A body over frame_bytes_max becomes a stub."""
+    cid, seq, ts_ms, sender, kind, content, stored = event
     fields = {"cid": cid, "seq": seq, "sender": sender, "time": from_unix_ms(ts_ms), "kind": kind}
+    if stored & EVENT_TOMBSTONE:
+        flags |= FLAG_DELIVER_TOMBSTONE
+        content, stored = b"", 0
+    reader = Reader(content)
+    extensions = decode_extensions(Op.DELIVER, reader) if stored & EVENT_EXT else ()
+    payload = content[reader.offset :]
     head = len(varint(cid) + varint(seq) + varint(sender) + varint(kind)) + 5
-    if head + len(payload) > frame_bytes_max:
+    if head + len(content) > frame_bytes_max:
         return encode(make(Op.DELIVER, flags=flags | FLAG_DELIVER_STUB, payload=varint(len(payload)), **fields))
-    return encode(make(Op.DELIVER, flags=flags, payload=payload, **fields))
+    return encode(make(Op.DELIVER, flags=flags, extensions=extensions, payload=payload, **fields))
 
 
 def frame_history(event: Any, frame_bytes_max: int) -> bytes:
@@ -198,9 +207,10 @@ def frame_ack(cseq: int, cid: int, seq: int, ts_ms: int, flags: int) -> bytes:
     return encode(make(Op.SEND_ACK, flags=flags, cseq=cseq, cid=cid, seq=seq, time=from_unix_ms(ts_ms)))
 
 
-def frame_nak(cseq: int, cid: int, code: int, retry_after_ms: int) -> bytes:
+def frame_nak(cseq: int, cid: int, code: int, retry_after_ms: int, text: str = "") -> bytes:
     flags = FLAG_SEND_NAK_RETRYABLE if code in RETRYABLE else 0
-    return encode(make(Op.SEND_NAK, flags=flags, cseq=cseq, cid=cid, code=code, retry_after_ms=retry_after_ms, text=""))
+    numbers = {"cseq": cseq, "cid": cid, "code": code, "retry_after_ms": retry_after_ms}
+    return encode(Frame(Op.SEND_NAK, flags, {**numbers, "text": text}))
 
 
 def frame_error(code: int, op: int, ref: int, retry_after_ms: int) -> bytes:

@@ -18,8 +18,14 @@ class Event(NamedTuple):
     ts_ms: int
     sender: int
     kind: int
-    payload: bytes
+    content: bytes
+    flags: int
     device: int
+
+    @property
+    def row(self) -> tuple[int, int, int, int, int, bytes, int]:
+        """What its DELIVER is made of."""
+        return self[:7]
 
 
 def event_at(hub: State, pos: int) -> Event | None:
@@ -27,8 +33,10 @@ def event_at(hub: State, pos: int) -> Event | None:
     record = hub.tail[pos]
     if record[4] != journal.EVENT:
         return None
-    cid, seq, ts_ms, sender, device, _, kind, _, _, payload = journal.decode_batch(pos, 1, record).events[0]
-    return Event(cid, seq, ts_ms, sender, kind, payload, device)
+    cid, seq, ts_ms, sender, device, _, kind, _, _, content, flags = journal.decode_batch(pos, 1, record).events[0]
+    if (cid, seq) in hub.redacted:
+        flags |= journal.EVENT_TOMBSTONE
+    return Event(cid, seq, ts_ms, sender, kind, content, flags, device)
 
 
 def recipients(
@@ -52,7 +60,7 @@ def push(hub: State, event: Event, pos: int, shards: set[int]) -> set[int]:
     if conversation is None or not conversation.loaded:
         return shards
     found = recipients(hub, conversation, event, pos, shards)
-    frame = links.frame_deliver(event[:6])
+    frame = links.frame_deliver(event.row)
     return shards - {
         shard
         for shard in sorted(found)
@@ -107,6 +115,8 @@ def publish(hub: State) -> None:
     }
     first, hub.committed_pos = hub.committed_pos + 1, hub.next_pos - 1
     for pos in range(first, hub.next_pos):
+        redact(hub, pos)
+    for pos in range(first, hub.next_pos):
         event = event_at(hub, pos)
         if event is None:
             continue
@@ -124,6 +134,14 @@ def publish(hub: State) -> None:
     hub.undo.clear()
     attempt_all(hub)
     flush_links(hub)
+
+
+def redact(hub: State, pos: int) -> None:
+    """If the record at pos is a redaction: what the tail has of that event shows as a tombstone from here on."""
+    for cid, seq, _ in journal.decode_batch(pos, 1, hub.tail[pos]).redactions:
+        conversation = hub.conversations.get(cid)
+        if conversation is not None and seq in conversation.events:
+            hub.redacted.add((cid, seq))
 
 
 def reject(hub: State, code: int, retry_after_ms: int) -> None:
@@ -156,5 +174,6 @@ def free(hub: State, folded_pos: int) -> None:
         event = event_at(hub, pos)
         if event is not None:
             del hub.conversations[event.cid].events[event.seq]
+            hub.redacted.discard((event.cid, event.seq))
         del hub.tail[pos]
     hub.first_pos = max(hub.first_pos, keep + 1)

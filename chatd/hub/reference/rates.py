@@ -33,7 +33,7 @@ def charge(hub: State, send: "Sending", conversation: Conversation) -> int:
     numbers = (conversation.cid, conversation.head_seq + 1, send.user, send.frame["kind"])
     head = HEADER_BYTES + TIME_BYTES + sum(len(varint.encode(number)) for number in numbers)
     bytes_in = HEADER_BYTES + len(send.body)
-    bytes_out = (head + len(send.frame["payload"])) * max(0, conversation.online_devices - 1)
+    bytes_out = (head + len(send.content)) * max(0, conversation.online_devices - 1)
     if hub.tick_ms >= user.spread_until_ms:
         user.spread_until_ms = hub.tick_ms + limits.amplification_ms
         user.spread_in = user.spread_out = 0

@@ -2,23 +2,26 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from chatd.hub.reference import links, rates
 from chatd.hub.reference.receipts import on_position
 from chatd.hub.reference.sessions import on_login
 from chatd.hub.reference.siphash import siphash24
-from chatd.hub.reference.state import Answer, Conversation, Device, Member, Need, Parked, Sent, State
+from chatd.hub.reference.state import Answer, Conversation, Device, Member, Need, Parked, Sent, State, Verdict
 from chatd.hub.reference.subscriptions import on_subscription, refuse_call
 from chatd.storage import journal_codec as journal
 from chatd.wire import varint
 from chatd.wire.errors import WireError
-from chatd.wire.frame import Frame, decode
+from chatd.wire.frame import Frame, decode, encode_extensions
 from chatd.wire.schema import (
+    EXTENSION_SEND_REPLY_TO,
     FLAG_SEND_ACK_DUP,
     FLAG_SEND_ACK_SKIPPED,
     KINDS,
     RETRYABLE,
     SEND_BODY_BYTES_MAX,
+    SEND_JUDGED_TAGS,
     Close,
     ConversationKind,
     ErrorCode,
@@ -56,6 +59,8 @@ def run(hub: State, link: links.Link, record: bytes, checked: Sent | int | None 
     hub.ask(need)
     if not park(hub, need, link, record):
         refuse_parking(hub, link, record)
+        if need[0] == "judgement" and not hub.needs[need]:
+            del hub.needs[need]
     elif device is not None:
         device.waits = need
 
@@ -108,6 +113,9 @@ class Sending:
         self.device = hub.devices.get(device)
         self.device_id = device
         self.frame: Frame | None = None
+        self.content = b""
+        """What is stored; has_ext: it begins with the extension block."""
+        self.has_ext = False
         self.cseq = self.cid = 0
         try:
             frame = decode(Op.SKIP if self.is_skip else Op.SEND, flags, self.body)
@@ -115,6 +123,9 @@ class Sending:
             return
         if frame["cseq"]:
             self.frame = frame
+            if not self.is_skip:
+                self.content = encode_extensions(frame.extensions) + frame["payload"]
+                self.has_ext = bool(frame.extensions)
             self.cseq, self.cid = frame["cseq"], 0 if self.is_skip else frame["cid"]
 
 
@@ -152,14 +163,48 @@ def on_send(hub: State, link: links.Link, record: bytes, checked: Sent | int | N
     code = fault(hub, send, device, conversation)
     if code:
         return refuse(hub, send, code, hub.settings.busy_retry_ms if code in RETRYABLE else 0)
+    if hub.verdict is not None and (hub.verdict.device, hub.verdict.cseq) == (device.device, send.cseq):
+        return stage_judged(hub, send, device, conversation, digest, hub.verdict)
     wait_ms = rates.charge(hub, send, conversation)
     if wait_ms:
         return refuse(hub, send, ErrorCode.RATE_LIMITED, wait_ms)
+    if is_judged(send.frame):
+        hub.asked_cseq[device.device] = send.cseq
+        return ("judgement", device.device)
     return stage_send(hub, send, device, conversation, digest)
 
 
-def refuse(hub: State, send: Sending, code: int, retry_after_ms: int = 0) -> Need | None:
-    nak(hub, send.device, send.link, send.handle, send.token, send.cseq, send.cid, code, retry_after_ms)
+def is_judged(frame: Frame) -> bool:
+    return KINDS[frame["kind"]].judged or any(tag in SEND_JUDGED_TAGS for tag, _ in frame.extensions)
+
+
+def judgement(hub: State, device: int, cseq: int) -> tuple[Any, ...] | None:
+    """The upcall with the send that waits; None: it waits no longer."""
+    if ("judgement", device) not in hub.needs or hub.asked_cseq[device] != cseq:
+        return None
+    parked = hub.needs["judgement", device][0]
+    send = Sending(hub, parked.link, parked.record)
+    assert send.frame is not None
+    has_ext = bool(send.frame.extensions)
+    return ("need_judgement", device, cseq, send.user, send.cid, send.frame["kind"], has_ext, send.content)
+
+
+def stage_judged(
+    hub: State, send: Sending, device: Device, conversation: Conversation, digest: int, verdict: Verdict
+) -> Need | None:
+    """Python has said what becomes of it."""
+    if verdict.code:
+        retry_ms = hub.settings.busy_retry_ms if verdict.code in RETRYABLE else 0
+        return refuse(hub, send, verdict.code, retry_ms, verdict.text)
+    if verdict.content is not None:
+        send.content, send.has_ext = verdict.content, verdict.has_ext
+    stage_send(hub, send, device, conversation, digest)
+    verdict.seq = conversation.head_seq
+    return None
+
+
+def refuse(hub: State, send: Sending, code: int, retry_after_ms: int = 0, text: str = "") -> Need | None:
+    nak(hub, send.device, send.link, send.handle, send.token, send.cseq, send.cid, code, retry_after_ms, text)
     return None
 
 
@@ -179,13 +224,14 @@ def nak(
     cid: int,
     code: int,
     retry_after_ms: int,
+    text: str = "",
 ) -> None:
     """A retryable refusal holds back later cseqs of the same session and conversation, a final one does not."""
     if code in RETRYABLE:
         hold_back(device, link, handle, cid, cseq)
     elif device is not None and device.is_session(link.shard, handle):
         device.marks.pop(cseq, None)
-    link.say_answer(handle, token, links.frame_nak(cseq, cid, code, retry_after_ms))
+    link.say_answer(handle, token, links.frame_nak(cseq, cid, code, retry_after_ms, text))
 
 
 def repeat(hub: State, send: Sending, device: Device, sent: Sent, digest: int) -> Need | None:
@@ -235,11 +281,28 @@ def fault(hub: State, send: Sending, device: Device, conversation: Conversation)
     payload = send.frame["payload"]
     if len(payload) > rule.payload_bytes_max:
         return ErrorCode.TOO_LARGE
-    record_bytes = len(journal.encode_event((0,) * 9 + (payload,)))
+    if any(tag == EXTENSION_SEND_REPLY_TO for tag, _ in send.frame.extensions):
+        seq = reply_to(send.frame)
+        if not seq:
+            return ErrorCode.BAD_REQUEST
+        if seq > conversation.head_seq or not conversation.may_see(send.user, seq):
+            return ErrorCode.NOT_FOUND
+    record_bytes = len(journal.encode_event((*(0,) * 9, send.content, 0)))
     is_full = hub.next_pos - hub.first_pos >= hub.settings.tail_records_max
     if is_full or hub.tail_bytes + record_bytes > hub.settings.tail_bytes_max:
         return ErrorCode.BUSY
     return 0
+
+
+def reply_to(frame: Frame) -> int:
+    """0: malformed."""
+    try:
+        fields = frame.extension(EXTENSION_SEND_REPLY_TO)
+    except WireError:
+        return 0
+    assert fields is not None
+    seq: Any = fields["seq"]
+    return int(seq)
 
 
 def may_write(conversation: Conversation, member: Member) -> bool:
@@ -257,8 +320,9 @@ def stage_send(hub: State, send: Sending, device: Device, conversation: Conversa
     assert send.frame is not None
     seq, ts_ms = conversation.head_seq + 1, max(hub.now_ms, conversation.last_ts)
     stage_sent(hub, device, Sent(send.cseq, send.cid, seq, ts_ms, digest))
-    kind, payload = send.frame["kind"], send.frame["payload"]
-    stage_event(hub, conversation, send.user, kind, payload, KINDS[kind].message, (device.device, send.cseq, digest))
+    kind = send.frame["kind"]
+    flags = (KINDS[kind].message and journal.EVENT_MESSAGE) | (send.has_ext and journal.EVENT_EXT)
+    stage_event(hub, conversation, send.user, kind, send.content, flags, (device.device, send.cseq, digest))
     answer = answer_of(send, device)
     answer.cid, answer.seq, answer.ts_ms = send.cid, seq, ts_ms
     hub.answers.append(answer)
@@ -297,11 +361,12 @@ def stage_event(
     conversation: Conversation,
     sender: int,
     kind: int,
-    payload: bytes,
-    message: bool,
+    content: bytes,
+    flags: int,
     sent: tuple[int, int, int] = (0, 0, 0),
 ) -> int:
     """Append an event: seq, ts, record, heads, the sender's own positions. sent: device, cseq, digest."""
+    message = bool(flags & journal.EVENT_MESSAGE)
     before = (conversation.head_seq, conversation.message_count, conversation.last_ts, conversation.touched_pos)
 
     def undo() -> None:
@@ -321,7 +386,7 @@ def stage_event(
     seq, device, cseq, digest = conversation.head_seq, *sent
     fields = (conversation.cid, seq, conversation.last_ts, sender, device, cseq, kind, conversation.message_count)
     signed = digest - (1 << 64) if digest >> 63 else digest
-    hub.append(journal.encode_event((*fields, signed, payload), message=message))
+    hub.append(journal.encode_event((*fields, signed, content, flags)))
     return seq
 
 

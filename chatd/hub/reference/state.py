@@ -16,7 +16,8 @@ EARLY_SEQ = 1 << 62
 """join_seq of a stand-in that only keeps positions until the intervals have been loaded."""
 
 Need = tuple[str, int]
-"""What a record waits for: ("conversation", cid), ("user", id), ("device", id) or ("idempotency", device)."""
+"""What a record waits for: ("conversation", cid), ("user", id), ("device", id), ("idempotency", device) or
+("judgement", device)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -268,6 +269,19 @@ class Answer:
     flags: int
 
 
+@dataclass(slots=True)
+class Verdict:
+    """What Python says of a judged send. seq: where it was staged, 0: it was not."""
+
+    device: int
+    cseq: int
+    code: int
+    text: str
+    content: bytes | None
+    has_ext: bool
+    seq: int = 0
+
+
 class State:
     """All tables, and what is staged."""
 
@@ -293,6 +307,10 @@ class State:
         self.answers: list[Answer] = []
         self.moved: dict[int, dict[int, Moved]] = {}
         """cid -> user -> read_seq before, of this poll."""
+        self.verdict: Verdict | None = None
+        """Only while judge() runs."""
+        self.redacted: set[tuple[int, int]] = set()
+        """(cid, seq) of events whose content is gone."""
         self.cooling: deque[tuple[int, int, int]] = deque(maxlen=65_536)
         """(cid, user, due_ms)"""
 
@@ -311,8 +329,8 @@ class State:
             return
         self.needs[need] = []
         kind, key = need
-        if kind == "idempotency":
-            self.upcalls.append(("need_idempotency", key, self.asked_cseq[key]))
+        if kind in {"idempotency", "judgement"}:
+            self.upcalls.append((f"need_{kind}", key, self.asked_cseq[key]))
         else:
             self.upcalls.append((f"need_{kind}", key))
 

@@ -23,6 +23,7 @@ import apsw
 
 from chatd.errors import StorageError, StoreCorruptError, StoreFullError
 from chatd.storage.interface import FoldResult, Portion
+from chatd.storage.journal_codec import EVENT_TOMBSTONE
 from chatd.storage.sqlite.connection import WAL_BYTES_KEPT, connect, storage_errors
 from chatd.storage.sqlite.database import PAGE_BYTES, meta_number
 from chatd.storage.sqlite.directory import FOLDER_LOCK, MAIN_NAME, LockFile, Reserve
@@ -35,14 +36,18 @@ if TYPE_CHECKING:
 
 # Without an id each gets the one behind the highest.
 _INSERT_EVENT = (
-    "INSERT INTO event(cid, seq, ts, sender, device, cseq, kind, message_count, digest, body) "
-    "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO event(cid, seq, ts, sender, device, cseq, kind, message_count, digest, body, flags) "
+    "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _NEXT_EVENT_ID = "SELECT ifnull(max(id), 0) + 1 FROM event"
 # What does not continue its conversation gets no id, which NOT NULL refuses.
 _INSERT_EVENT_RUN = (
     "INSERT INTO event_run VALUES(?1, ?2, ?3, "
     "CASE WHEN ?2 = 1 + ifnull((SELECT head_seq FROM conversation WHERE id = ?1), ?2 - 1) THEN ?4 END)"
+)
+_REDACT_EVENT = (
+    "UPDATE event SET body = x'', flags = flags | ?3 WHERE id = (SELECT first_id + ?2 - first_seq FROM event_run "
+    "WHERE cid = ?1 AND first_seq <= ?2 ORDER BY first_seq DESC LIMIT 1)"
 )
 _INSERT_SEND_RUN = (
     "INSERT INTO send_run SELECT ?1, ?2, ?3, ?4 "
@@ -217,6 +222,7 @@ class SqliteFolder:
             next_id = main.execute(_NEXT_EVENT_ID).get
             main.executemany(_INSERT_EVENT, portion.events())
             main.executemany(_INSERT_EVENT_RUN, portion.event_runs(next_id))
+            main.executemany(_REDACT_EVENT, ((cid, seq, EVENT_TOMBSTONE) for cid, seq, _ in portion.redactions))
         with self._costs("send"):
             if left_out(main, _INSERT_SEND_RUN, portion.send_runs()):
                 main.executemany(_INSERT_LATE_SENDS, portion.send_runs())

@@ -20,7 +20,7 @@ _KEYS_PER_QUERY = 500
 
 # From the run in which ?2 lies to the one in which ?3 lies.
 _EVENTS = """
-SELECT e.cid, e.seq, e.ts, e.sender, e.kind, e.body FROM event_run r CROSS JOIN event e
+SELECT e.cid, e.seq, e.ts, e.sender, e.kind, e.body, e.flags FROM event_run r CROSS JOIN event e
 ON e.id BETWEEN r.first_id + max(?2 - r.first_seq, 0) AND r.first_id + min(?3, r.last_seq) - r.first_seq
 WHERE r.cid = ?1 AND r.first_seq <= ?3
 AND r.first_seq >= ifnull((SELECT max(first_seq) FROM event_run WHERE cid = ?1 AND first_seq <= ?2), 0)
