@@ -201,6 +201,18 @@ class Hub(Section):
     """Conversations of one user."""
     user_groups_owned_max: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     """Groups that one user owns."""
+    edit_window_s: Annotated[int, Field(ge=0, le=10**9)] = 86_400
+    """How long an author may edit a message."""
+    recall_window_s: Annotated[int, Field(ge=0, le=10**9)] = 120
+    """How long an author may recall a message; moderators always may."""
+    expiry_max_s: Annotated[int, Field(ge=1, le=10**9)] = 366 * 86_400
+    """The longest time after which a message may expire by itself."""
+    pins_max: Annotated[int, Field(ge=0, le=1000)] = 50
+    """Pinned messages of one conversation."""
+    scheduled_max: Annotated[int, Field(ge=0, le=100)] = 100
+    """Scheduled messages of one user."""
+    drafts_max: Annotated[int, Field(ge=0, le=10_000)] = 1000
+    """Conversations in which one user has a draft."""
     calls_in_progress_max: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """SYNC, PULL and REQUEST being worked on; more get BUSY."""
     pulls_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 10

@@ -82,6 +82,15 @@ def boolean(value: Any) -> bool:
     return value
 
 
+def data(most: int) -> Check:
+    def check(value: Any) -> bytes:
+        if not isinstance(value, bytes) or len(value) > most:
+            raise ValueError(f"at most {most} bytes")
+        return value
+
+    return check
+
+
 def one_of(*allowed: int) -> Check:
     def check(value: Any) -> int:
         if type(value) is not int or value not in allowed:

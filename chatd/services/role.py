@@ -11,6 +11,8 @@ from chatd.hub.commit import abort_process
 from chatd.hub.core import Core
 from chatd.hub.loop import Command, Hub
 from chatd.hub.settings import HubSettings
+from chatd.services.messages.due import TIMED
+from chatd.services.messages.judge import judge
 from chatd.services.registry import Registry
 from chatd.services.signin import RPC_METHODS
 from chatd.storage.interface import Store
@@ -27,7 +29,9 @@ def make_hub(
 ) -> Hub:
     """A hub with all methods, not yet running. It owns neither core nor store."""
     registry = Registry()
-    registry.hub = Hub(core, store, settings, registry, RPC_METHODS, abort, on_link_lost, clock)
+    registry.hub = Hub(
+        core, store, settings, registry, RPC_METHODS, abort, on_link_lost, clock, judge=judge, timed=TIMED
+    )
     return registry.hub
 
 

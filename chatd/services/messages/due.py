@@ -1,0 +1,9 @@
+"""What happens to rows with a due time. The tables are those of chatd.hub.timers."""
+
+from chatd.hub.timers import Timed
+from chatd.services.messages import lifetimes, scheduled
+
+TIMED = {
+    "expiry": Timed(lifetimes.expire, lifetimes.abandon),
+    "scheduled": Timed(scheduled.fire, scheduled.abandon),
+}

@@ -1,0 +1,73 @@
+# The judge: what the core cannot know about a SEND. A kind and each extension has one function that checks and says
+# what has to be staged beside the event; nothing is staged before all of them have agreed.
+"""The verdict on a judged SEND."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from chatd.hub.frames import CallError
+from chatd.hub.judging import JudgedSend, Verdict
+from chatd.services.messages import bodies, edits, forwards, lifetimes, mentions, pins, reactions, recalls
+from chatd.services.messages.parts import Effect
+from chatd.wire.errors import WireError
+from chatd.wire.frame import encode_extensions
+from chatd.wire.layout import decode_fields
+from chatd.wire.schema import (
+    EXTENSION_SEND_EXPIRES,
+    EXTENSION_SEND_FORWARDED,
+    EXTENSION_SEND_MENTIONS,
+    EXTENSION_SEND_STREAM,
+    EXTENSIONS,
+    KINDS,
+    SEND_JUDGED_TAGS,
+    ErrorCode,
+    Kind,
+    Op,
+)
+
+if TYPE_CHECKING:
+    from chatd.hub.loop import Hub
+
+KindJudge = Callable[["Hub", JudgedSend], tuple[Effect, ...]]
+ExtensionJudge = Callable[["Hub", JudgedSend, dict[str, Any]], tuple[bytes, tuple[Effect, ...]]]
+"""hub, send, fields → the extension to store and what is staged with the event."""
+
+
+def _server_only(hub: "Hub", send: JudgedSend, fields: dict[str, Any]) -> tuple[bytes, tuple[Effect, ...]]:
+    raise CallError(ErrorCode.FORBIDDEN, "the server writes this extension itself; leave it out")
+
+
+KIND_JUDGES: dict[int, KindJudge] = {
+    Kind.EDIT: edits.judge,
+    Kind.RECALL: recalls.judge,
+    Kind.REACTION: reactions.judge,
+    Kind.PIN: pins.judge,
+}
+EXTENSION_JUDGES: dict[int, ExtensionJudge] = {
+    EXTENSION_SEND_FORWARDED: forwards.judge,
+    EXTENSION_SEND_MENTIONS: mentions.judge,
+    EXTENSION_SEND_EXPIRES: lifetimes.judge,
+    EXTENSION_SEND_STREAM: _server_only,
+}
+assert set(EXTENSION_JUDGES) == SEND_JUDGED_TAGS
+
+
+def judge(hub: "Hub", send: JudgedSend) -> Verdict:
+    """chatd.hub.judging.Judge"""
+    effects = KIND_JUDGES.get(send.kind, bodies.judge)(hub, send) if KINDS[send.kind].judged else ()
+    stored = dict(send.extensions)
+    for tag in sorted(SEND_JUDGED_TAGS & send.extensions.keys()):
+        if not KINDS[send.kind].message:
+            raise CallError(ErrorCode.BAD_REQUEST, f"extension {tag} belongs to messages only")
+        stored[tag], more = EXTENSION_JUDGES[tag](hub, send, _fields(tag, send.extensions[tag]))
+        effects += more
+    if stored == send.extensions:
+        return Verdict(effects)
+    return Verdict(effects, encode_extensions(tuple(sorted(stored.items()))) + send.payload, has_ext=True)
+
+
+def _fields(tag: int, content: bytes) -> dict[str, Any]:
+    try:
+        return dict(decode_fields(EXTENSIONS[Op.SEND, tag], content))
+    except WireError as error:
+        raise CallError(ErrorCode.BAD_REQUEST, f"extension {tag} is malformed: {error}") from None
