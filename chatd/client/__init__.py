@@ -27,6 +27,7 @@ from chatd.client.errors import (
     UnreachableError,
     WithdrawnError,
 )
+from chatd.client.folded import Folded, Message
 from chatd.client.inbox import Page
 from chatd.client.login import Credential
 from chatd.client.model import (
@@ -59,6 +60,7 @@ __all__ = [
     "CredentialSource",
     "Ephemeral",
     "Event",
+    "Folded",
     "Followed",
     "ForbiddenError",
     "Gap",
@@ -67,6 +69,7 @@ __all__ = [
     "LimitReachedError",
     "Link",
     "LoggedOutError",
+    "Message",
     "MovedError",
     "NoAnswerError",
     "NotFoundError",

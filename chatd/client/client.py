@@ -24,6 +24,7 @@ from anyio.abc import ByteStream, TaskGroup
 from chatd.client.errors import ClientError, ClosedError, NoAnswerError, UnreachableError
 from chatd.client.inbox import Page
 from chatd.client.login import Credential
+from chatd.client.messages import Messages
 from chatd.client.methods import Methods
 from chatd.client.model import Event, Overview, Promise, Sent, Settings
 from chatd.client.session import ClientSession
@@ -31,6 +32,7 @@ from chatd.client.state import State
 from chatd.client.streams import Signals, Updates
 from chatd.client.transport import connect, parse_server
 from chatd.wire import schema
+from chatd.wire.frame import Extensions
 from chatd.wire.schema import Close, EphemeralKind, Kind, PresenceState, Topic
 
 READ_BYTES = 65536
@@ -41,7 +43,7 @@ Value = TypeVar("Value")
 CredentialSource = Credential | Callable[[], Awaitable[Credential]]
 
 
-class Client(Methods):
+class Client(Messages, Methods):
     """One device of one user; an async context manager that stays connected until it is left.
 
     server: "host:port". credential: a Credential, or an async function that makes one whenever it is needed (tokens
@@ -149,18 +151,22 @@ class Client(Methods):
 
     # ------------------------------------------------------------ sending
 
-    async def send(self, cid: int, payload: str | bytes, kind: Kind = Kind.TEXT) -> Sent:
+    async def send(
+        self, cid: int, payload: str | bytes, kind: Kind = Kind.TEXT, *, extensions: Extensions = ()
+    ) -> Sent:
         """Store and deliver one event; returns when it is durable, over any number of reconnects.
 
         Raises InvalidError, NotFoundError, ForbiddenError ... when refused for good. Cancelling only stops the waiting:
         the send stays queued (in the state file) and will be made.
         """
-        return await self._answer(self.queue(cid, payload, kind)[1])
+        return await self._answer(self.queue(cid, payload, kind, extensions)[1])
 
-    def queue(self, cid: int, payload: str | bytes, kind: Kind = Kind.TEXT) -> tuple[int, Promise[Sent]]:
+    def queue(
+        self, cid: int, payload: str | bytes, kind: Kind = Kind.TEXT, extensions: Extensions = ()
+    ) -> tuple[int, Promise[Sent]]:
         """Queue a send without waiting: its cseq (for `withdraw`) and the promise that `answer` waits for."""
         data = payload.encode() if isinstance(payload, str) else payload
-        queued = self._usable().outbox.enqueue(cid, int(kind), data)
+        queued = self._usable().outbox.enqueue(cid, int(kind), data, extensions)
         self._wake()
         return queued
 

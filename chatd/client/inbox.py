@@ -368,5 +368,5 @@ class Inbox:
             overview.message_count += 1
             overview.last_sender, overview.last_time_ms = event.sender, event.time_ms
             overview.last_kind, overview.last_preview = event.kind, event.payload[:96]
-        if event.sender == self.me:
-            overview.read_seq, overview.read_count = event.seq, overview.message_count
+            if event.sender == self.me:
+                overview.read_seq, overview.read_count = event.seq, overview.message_count

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 from chatd.client.errors import refused
 from chatd.client.model import Ephemeral, Event, Followed, Notice, Overview, Receipt, SendFailed, Sent
 from chatd.client.presence import Presences
+from chatd.client.state import Waiting
 from chatd.wire import Frame, make, schema, stub_bytes
 from chatd.wire.control import unpack
+from chatd.wire.frame import Extensions, decode_extensions
+from chatd.wire.layout import Reader
 from chatd.wire.schema import MemberState, Op
 from chatd.wire.time40 import to_unix_ms
 
@@ -91,7 +94,16 @@ class Live:
             if row.skip:
                 session.emit(make(Op.SKIP, cseq=row.cseq))
             else:
-                session.emit(make(Op.SEND, cseq=row.cseq, cid=row.cid, kind=row.kind, payload=row.payload))
+                session.emit(
+                    make(
+                        Op.SEND,
+                        extensions=_extensions(row),
+                        cseq=row.cseq,
+                        cid=row.cid,
+                        kind=row.kind,
+                        payload=row.payload,
+                    )
+                )
         for pull in session.inbox.plan(now, session.outbox.conversations_in_flight()):
             session.emit(make(Op.PULL, cid=pull.cid, from_seq=pull.from_seq, to_seq=pull.to_seq, limit=pull.limit))
         if session.connection is not None:
@@ -159,6 +171,8 @@ class Live:
             own=frame["sender"] == self._session.inbox.me,
             stub=stub,
             size=stub_bytes(payload) if stub else len(payload),
+            extensions=dict(frame.extensions),
+            tombstone=bool(frame.flags & schema.FLAG_DELIVER_TOMBSTONE),
         )
         size_bytes = len(payload) + FRAME_OVERHEAD_BYTES
         history = bool(frame.flags & schema.FLAG_DELIVER_HISTORY)
@@ -175,8 +189,9 @@ class Live:
         row = session.outbox.on_ack(frame["cseq"], sent)
         if row is not None:
             event = Event(
-                sent.cid, sent.seq, session.inbox.me, sent.time_ms, row.kind, row.payload, True, False, len(row.payload)
-            )
+                sent.cid, sent.seq, session.inbox.me, sent.time_ms, row.kind, row.payload, True, False,
+                len(row.payload), dict(_extensions(row)),
+            )  # fmt: skip
             session.inbox.on_event(event, history=False, size_bytes=0, generation=0, now=now)
 
     def _on_send_nak(self, frame: Frame, now: float) -> None:
@@ -298,3 +313,7 @@ def overview(entry: dict[str, object]) -> Overview:
     values["member"] = values.pop("state") == MemberState.MEMBER
     values["last_time_ms"] = to_unix_ms(values.pop("last_time"))  # type: ignore[arg-type]
     return Overview(**values)  # type: ignore[arg-type]
+
+
+def _extensions(row: Waiting) -> Extensions:
+    return decode_extensions(Op.SEND, Reader(row.extensions)) if row.extensions else ()

@@ -1,10 +1,23 @@
 """The values that the client hands to the application, and the promise that carries an answer to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from chatd.wire.schema import ConversationKind, Kind, PresenceState
+from chatd.wire.errors import WireError
+from chatd.wire.layout import decode_fields
+from chatd.wire.payload import decode_payload
+from chatd.wire.schema import (
+    EXTENSION_DELIVER_EXPIRES,
+    EXTENSION_DELIVER_FORWARDED,
+    EXTENSION_DELIVER_MENTIONS,
+    EXTENSION_DELIVER_REPLY_TO,
+    EXTENSIONS,
+    ConversationKind,
+    Kind,
+    Op,
+    PresenceState,
+)
 
 Value = TypeVar("Value")
 
@@ -57,6 +70,7 @@ class Event:
     """One entry of a conversation's log, known by (cid, seq).
 
     own: this user sent it. stub: the payload was too large for this client, `payload` is empty and `size` its length.
+    extensions: by tag, as they came. tombstone: recalled or expired, nothing of the content is left.
     """
 
     cid: int
@@ -68,12 +82,55 @@ class Event:
     own: bool = False
     stub: bool = False
     size: int = 0
+    extensions: Mapping[int, bytes] = field(default_factory=dict)
+    tombstone: bool = False
     confirm: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
     @property
     def text(self) -> str:
         """The payload as text; "" for kinds that are not text."""
         return self.payload.decode("utf-8", "replace") if self.kind in (Kind.TEXT, Kind.MARKDOWN) else ""
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The payload by field names; {} for kinds whose payload is free, for tombstones, stubs and what is broken."""
+        if self.tombstone or self.stub:
+            return {}
+        try:
+            return dict(decode_payload(self.kind, self.payload) or {})
+        except WireError:
+            return {}
+
+    def extension(self, tag: int) -> dict[str, Any]:
+        """The fields of a known extension; {}: it has none, or a broken one."""
+        content = self.extensions.get(tag)
+        try:
+            return {} if content is None else dict(decode_fields(EXTENSIONS[Op.DELIVER, tag], content))
+        except WireError:
+            return {}
+
+    @property
+    def reply_to(self) -> int:
+        """The seq it answers; 0: none."""
+        return int(self.extension(EXTENSION_DELIVER_REPLY_TO).get("seq", 0))
+
+    @property
+    def mentions(self) -> set[int]:
+        """Users whom it calls; 0 is everyone."""
+        fields = self.extension(EXTENSION_DELIVER_MENTIONS)
+        named = {int(entry["user"]) for entry in fields.get("users", ())}
+        return named | {0} if fields.get("flags") else named
+
+    @property
+    def forwarded_from(self) -> int:
+        """The user who had written it first; 0: it is not forwarded."""
+        return int(self.extension(EXTENSION_DELIVER_FORWARDED).get("sender", 0))
+
+    @property
+    def expires_ms(self) -> int:
+        """When nothing of it is to be shown any more, Unix time; 0: never."""
+        seconds = int(self.extension(EXTENSION_DELIVER_EXPIRES).get("seconds", 0))
+        return self.time_ms + 1000 * seconds if seconds else 0
 
     def done(self) -> None:
         """The application has dealt with this and all earlier events of the conversation: the position is stored."""

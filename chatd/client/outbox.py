@@ -10,13 +10,14 @@ Price: one round trip per refusal in that conversation.
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chatd.client.backoff import Backoff
 from chatd.client.errors import OutboxFullError, WithdrawnError, refused
 from chatd.client.model import Promise, Sent, Settings
 from chatd.client.state import State, Waiting
 from chatd.wire import schema
+from chatd.wire.frame import Extensions, encode_extensions
 from chatd.wire.schema import ErrorCode
 
 RETRY_BASE_S = 0.05
@@ -61,7 +62,7 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def enqueue(self, cid: int, kind: int, payload: bytes) -> tuple[int, Promise[Sent]]:
+    def enqueue(self, cid: int, kind: int, payload: bytes, extensions: Extensions = ()) -> tuple[int, Promise[Sent]]:
         """Persist a send and queue it. Returns its cseq and the promise of its place in the log.
 
         Raises InvalidError when the schema forbids it, OutboxFullError when too many wait.
@@ -75,7 +76,7 @@ class Outbox:
             )
         if len(self._entries) >= self._settings.outbox_max:
             raise OutboxFullError(f"{len(self._entries)} sends wait for an answer: wait for some of them")
-        waiting = self._state.add_send(cid, kind, payload)
+        waiting = self._state.add_send(cid, kind, payload, encode_extensions(extensions))
         entry = self._entries[waiting.cseq] = Entry(waiting, Promise())
         heapq.heappush(self._unsent, waiting.cseq)
         return waiting.cseq, entry.promise
@@ -87,7 +88,7 @@ class Outbox:
             return
         self._state.withdraw_send(cseq)
         row = entry.waiting
-        entry.waiting = Waiting(row.cseq, row.cid, row.kind, row.payload, skip=True)
+        entry.waiting = replace(row, skip=True)
         if entry.in_flight:
             self._landed(entry)
             heapq.heappush(self._unsent, cseq)

@@ -17,13 +17,15 @@ from pathlib import Path
 
 from chatd.client.errors import StateError
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 SCHEMA = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE conversation(cid INTEGER PRIMARY KEY, position INTEGER NOT NULL, head INTEGER NOT NULL);
 CREATE TABLE outbox(cseq INTEGER PRIMARY KEY, cid INTEGER NOT NULL, kind INTEGER NOT NULL, payload BLOB NOT NULL,
-    skip INTEGER NOT NULL DEFAULT 0);
+    skip INTEGER NOT NULL DEFAULT 0, extensions BLOB NOT NULL DEFAULT x'');
 """
+UPGRADES = {1: "ALTER TABLE outbox ADD COLUMN extensions BLOB NOT NULL DEFAULT x''"}
+"""By the layout they start from."""
 
 
 @dataclass(slots=True)
@@ -36,13 +38,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A row of the outbox: a send without an answer. skip: it was withdrawn, SKIP goes out instead."""
+    """A row of the outbox: a send without an answer. skip: it was withdrawn, SKIP goes out instead.
+
+    extensions: the block of the SEND with its length in front; empty: none.
+    """
 
     cseq: int
     cid: int
     kind: int
     payload: bytes
     skip: bool = False
+    extensions: bytes = b""
 
 
 class State:
@@ -82,6 +88,9 @@ class State:
                 for statement in SCHEMA.split(";")[:-1]:
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={LAYOUT_VERSION}")
+            elif version in UPGRADES:
+                self._db.execute(UPGRADES[version])
+                self._db.execute(f"PRAGMA user_version={version + 1}")
             elif version != LAYOUT_VERSION:
                 raise StateError(f"{self._name} was written by another version of chatd (layout {version})")
 
@@ -197,16 +206,16 @@ class State:
     # ------------------------------------------------------------ outbox
 
     def outbox(self) -> list[Waiting]:
-        rows = self._db.execute("SELECT cseq, cid, kind, payload, skip FROM outbox ORDER BY cseq")
-        return [Waiting(cseq, cid, kind, payload, bool(skip)) for cseq, cid, kind, payload, skip in rows]
+        rows = self._db.execute("SELECT cseq, cid, kind, payload, skip, extensions FROM outbox ORDER BY cseq")
+        return [Waiting(cseq, cid, kind, payload, bool(skip), block) for cseq, cid, kind, payload, skip, block in rows]
 
-    def add_send(self, cid: int, kind: int, payload: bytes) -> Waiting:
+    def add_send(self, cid: int, kind: int, payload: bytes, extensions: bytes = b"") -> Waiting:
         """Give a send the next cseq and keep it until its answer."""
         with self._transaction(durable=True) as db:
             cseq = self.cseq_next
-            db.execute("INSERT INTO outbox VALUES(?, ?, ?, ?, 0)", (cseq, cid, kind, payload))
+            db.execute("INSERT INTO outbox VALUES(?, ?, ?, ?, 0, ?)", (cseq, cid, kind, payload, extensions))
             self._set(cseq_next=cseq + 1)
-        return Waiting(cseq, cid, kind, payload)
+        return Waiting(cseq, cid, kind, payload, extensions=extensions)
 
     def withdraw_send(self, cseq: int) -> None:
         with self._transaction() as db:

@@ -226,10 +226,6 @@ def reply(request: int, result: dict[int, Any]) -> bytes:
     return frame_or_raise(Op.REPLY, 0, varint(request) + b"\0\0\0" + packed)
 
 
-def notice(topic: int, content: dict[int, Any]) -> bytes:
-    return frame(Op.NOTICE, 0, varint(topic) + msgpack.packb(content))
-
-
 def reply_error(request: int, refusal: CallError) -> bytes:
     flags = FLAG_REPLY_RETRYABLE if refusal.code in RETRYABLE else 0
     head = varint(request) + refusal.code.to_bytes(2, "big") + varint(refusal.retry_after_ms)

@@ -19,8 +19,8 @@ from chatd.storage.interface import (
     LastSeenRow,
     MemberRow,
     MembershipRow,
-    PresenceRow,
     MentionRow,
+    PresenceRow,
     StoredSend,
     UserRow,
 )
