@@ -102,15 +102,18 @@ class Loader:
         if scope.cancelled_caught:
             raise CallError(ErrorCode.UNAVAILABLE, "the database did not answer in time; try again later", 1000)
 
-    async def read(self, function: Callable[[View], Answer]) -> Answer:
-        """Run one read of a page in a thread, in one transaction. CallError UNAVAILABLE when the store fails."""
+    async def read(self, function: Callable[[View], Answer], *, page: bool = True) -> Answer:
+        """Run one read in a thread, in one transaction. CallError UNAVAILABLE when the store fails.
 
-        def page() -> Answer:
+        page: it may be long, and waits behind other pages; without it, among the jobs."""
+
+        def view_once() -> Answer:
             with self._reader.view() as view:
                 return function(view)
 
+        limiter = self._page_limiter if page else self._job_limiter
         try:
-            answer: Answer = await self._in_thread(page, limiter=self._page_limiter)
+            answer: Answer = await self._in_thread(view_once, limiter=limiter)
         except StorageError as error:
             log.exception("a read of the main database failed")
             raise CallError(ErrorCode.UNAVAILABLE, "the database could not be read; try again later", 1000) from error

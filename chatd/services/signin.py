@@ -10,9 +10,10 @@ from chatd.hub.frames import CallError
 from chatd.hub.loop import Hub
 from chatd.hub.rows import MissingRows, Name, Rows
 from chatd.hub.rpc import RpcMethod
+from chatd.hub.sync import SNAPSHOTS_PER_PAGE_MAX, too_fast
 from chatd.services import devices, params, users
 from chatd.services.caller import now_ms
-from chatd.storage.interface import DeviceRow, UserRow
+from chatd.storage.interface import DeviceRow, UserRow, View
 from chatd.wire.schema import Credential, ErrorCode
 
 CREDENTIALS_PER_CALL_MAX = 256
@@ -54,24 +55,33 @@ async def credentials(hub: Hub, shard: int, wanted: list[list[Any]]) -> list[Sub
 async def known_devices(hub: Hub, shard: int, wanted: list[list[Any]]) -> list[list[int] | None]:
     """[user, token epoch] for each [user name, device] that belong together, nil for everything else.
 
-    What most logins need to know, for all logins of a moment in one call; who gets nil asks again, one by one, and
-    learns why."""
+    What most logins need to know, for all logins of a moment in one call and one read: keeping their rows would cost
+    more than reading them. Who gets nil asks again, one by one, and learns why."""
     if len(wanted) > CREDENTIALS_PER_CALL_MAX:
         raise CallError(ErrorCode.BAD_REQUEST, f"at most {CREDENTIALS_PER_CALL_MAX} logins per call")
 
-    def find() -> list[list[int] | None]:
-        users = hub.rows.find_all("user", {_name(name) for name, _ in wanted}, unique=True)
-        owned = hub.rows.find_all("device", {device for _, device in wanted if device})
-        return [_owner(users.get(_name(name)), owned.get(device)) for name, device in wanted]
+    devices = {device for _, device in wanted if device}
+    for _ in range(SNAPSHOTS_PER_PAGE_MAX):
+        fresh = {device: row for device in devices if (row := hub.rows.unfolded_row("device", device)) is not None}
 
-    result: list[list[int] | None] = await hub.lookup(find)
-    return result
+        def read(view: View, fresh: dict[int, DeviceRow] = fresh) -> tuple[int, dict[int, DeviceRow], list[UserRow]]:
+            owned = fresh | {row.id: row for row in view.devices(devices - fresh.keys())}
+            return view.folded_pos, owned, view.users({row.uid for row in owned.values()})
+
+        folded_pos, owned, owners = await hub.loader.read(read, page=False)
+        if hub.rows.is_current(folded_pos):
+            break
+    else:
+        raise too_fast()
+    stored = {row.id: row for row in owners}
+    return [_owner(hub.rows, _name(name), owned.get(device), stored) for name, device in wanted]
 
 
-def _owner(user: UserRow | None, device: DeviceRow | None) -> list[int] | None:
-    if user is None or device is None or device.uid != user.id or device.flags & DeviceFlag.REVOKED:
+def _owner(rows: Rows, name: str, device: DeviceRow | None, stored: dict[int, UserRow]) -> list[int] | None:
+    if device is None or rows.newest("device", device).flags & DeviceFlag.REVOKED:
         return None
-    return [user.id, user.token_epoch]
+    user = rows.unfolded_row("user", device.uid) or stored.get(device.uid)
+    return None if user is None or user.name != name else [user.id, user.token_epoch]
 
 
 def _subject(rows: Rows, kind: int, subject: str | int) -> Subject | None:

@@ -1,36 +1,23 @@
 """JSON Web Tokens: one algorithm per issuer, keys from a map, every claim required. security.md 4; ASVS 9.1, 9.2.
 
 The header of a token is its bearer's word. It may name a key id, which is looked up in a map; it may not bring a key
-(jwk), a place to fetch one (jku, x5u), a file, or an algorithm other than the issuer's.
+(jwk), a place to fetch one (jku, x5u), a file, or an algorithm other than the issuer's. PyJWT parses keys, signs and
+verifies signatures; a token is taken apart and its claims are judged here, once: 7 µs instead of 32 of jwt.decode.
 """
 
 import base64
 import binascii
 import time
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jwt
 import orjson
-from jwt.algorithms import HMACAlgorithm
 
 TOKEN_BYTES_MAX = 2048
 SUBJECT_BYTES_MAX = 64
 # What a ticket and the engine can hold; the year 2106.
 TIME_S_MAX = 1 << 32
-KEYS_KEPT_MAX = 64
-REQUIRED = ["iss", "aud", "sub", "exp", "nbf"]
 FORBIDDEN_HEADERS = frozenset({"jku", "x5u", "jwk", "x5c", "crit", "b64", "zip"})
-
-
-class PreparedHMAC(HMACAlgorithm):
-    """HS256 that looks at a key once. PyJWT searches the secret for a PEM at every token, a fifth of a verification."""
-
-    prepare_key = lru_cache(KEYS_KEPT_MAX)(HMACAlgorithm.prepare_key)
-
-
-jwt.unregister_algorithm("HS256")
-jwt.register_algorithm("HS256", PreparedHMAC(HMACAlgorithm.SHA256))
 
 
 class Claims(NamedTuple):
@@ -67,26 +54,14 @@ class TokenVerifier:
         """Claims of a valid token. InvalidTokenError otherwise, and nothing else."""
         if len(token) > TOKEN_BYTES_MAX:
             raise InvalidTokenError("too long")
-        header, payload = _peek(token)
+        header, payload, signed, signature = _parts(token)
         issuer = self._issuers.get(payload.get("iss")) if isinstance(payload.get("iss"), str) else None
         if issuer is None:
             raise InvalidTokenError("unknown issuer")
         key = self._key(issuer, header)
-        try:
-            claims = jwt.decode(
-                token.decode("ascii"),
-                key,
-                algorithms=[issuer["algorithm"]],
-                audience=issuer["audience"],
-                issuer=issuer["issuer"],
-                leeway=self._clock_skew_s,
-                options={"require": REQUIRED, "verify_signature": True, "strict_aud": True},
-            )
-        except jwt.ExpiredSignatureError:
-            raise InvalidTokenError("expired", expired=True) from None
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise InvalidTokenError(type(error).__name__) from None
-        return self._judged(claims, issuer)
+        if not jwt.get_algorithm_by_name(issuer["algorithm"]).verify(signed, key, signature):
+            raise InvalidTokenError("signature")
+        return self._judged(payload, issuer)
 
     def _key(self, issuer: dict[str, Any], header: dict[str, Any]) -> Any:
         if header.get("alg") != issuer["algorithm"]:
@@ -101,13 +76,22 @@ class TokenVerifier:
         return self._keys[issuer["issuer"], kid]
 
     def _judged(self, claims: dict[str, Any], issuer: dict[str, Any]) -> Claims:
-        subject, expires_s, not_before_s = claims["sub"], claims["exp"], claims["nbf"]
-        issued_s = claims.get("iat", not_before_s)
+        expires_s: Any = claims.get("exp")
+        not_before_s: Any = claims.get("nbf")
+        issued_s: Any = claims.get("iat", not_before_s)
+        subject = claims.get("sub")
+        if claims.get("aud") != issuer["audience"]:
+            raise InvalidTokenError("audience")
         # bool is an int, and JSON has true. Only iat may have a fraction: it is compared with revocations.
         if type(issued_s) not in (int, float) or type(expires_s) is not int or type(not_before_s) is not int:
             raise InvalidTokenError("times")
         if not all(0 <= moment < TIME_S_MAX for moment in (issued_s, expires_s, not_before_s)):
             raise InvalidTokenError("times")
+        now_s = time.time()
+        if expires_s <= now_s - self._clock_skew_s:
+            raise InvalidTokenError("expired", expired=True)
+        if max(not_before_s, issued_s) > now_s + self._clock_skew_s:
+            raise InvalidTokenError("not valid yet")
         if expires_s - not_before_s > self._lifetime_max_s:
             raise InvalidTokenError("lifetime")
         if not isinstance(subject, str) or not 0 < len(subject.encode("utf-8", "replace")) <= SUBJECT_BYTES_MAX:
@@ -122,18 +106,19 @@ def issue(key: str, kid: str, issuer: str, subject: str, lifetime_s: int, **clai
     return jwt.encode(content, key, algorithm="HS256", headers={"kid": kid})
 
 
-def _peek(token: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and payload, not verified: only to find the key."""
+def _parts(token: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
+    """Header and claims, what was signed, and the signature: nothing of it verified."""
     parts = token.split(b".")
     if len(parts) != 3:
         raise InvalidTokenError("not three parts")
     try:
-        header, payload = (orjson.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))) for part in parts[:2])
+        decoded = [base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)) for part in parts]
+        header, claims = orjson.loads(decoded[0]), orjson.loads(decoded[1])
     except (ValueError, binascii.Error):
         raise InvalidTokenError("not base64 of JSON") from None
-    if not isinstance(header, dict) or not isinstance(payload, dict):
+    if not isinstance(header, dict) or not isinstance(claims, dict):
         raise InvalidTokenError("not objects")
-    return header, payload
+    return header, claims, token.rpartition(b".")[0], decoded[2]
 
 
 def _prepared(algorithm: str, key: str) -> Any:

@@ -110,6 +110,9 @@ class SqlView(ABC):
     def device(self, device: int) -> DeviceRow | None:
         return self._one(DeviceRow, _DEVICE + "WHERE id = ?1", device)
 
+    def devices(self, ids: Iterable[int]) -> list[DeviceRow]:
+        return self._by_keys(DeviceRow, _DEVICE + "WHERE id {keys}", ids)
+
     def devices_of(self, user: int) -> list[DeviceRow]:
         return self._all(DeviceRow, _DEVICE + "WHERE uid = ?1 ORDER BY id", user)
 

@@ -154,6 +154,12 @@ async def test_many_tokens_are_asked_for_in_one_call(tmp_path: Path) -> None:
         for _ in range(2):
             assert await rig.rpc("known_devices", wanted) == [[ann, 0], None, None, None, [bob, 0], None]
             await rig.fold()
+        # Of folded and unfolded, the newest counts: a device made since, one revoked since, a user logged out.
+        laptop = (await rig.rpc("device", ann, 0, "laptop"))["device"]
+        await rig.request(bob, Method.DEVICE_REVOKE, {1: tablet})
+        assert await rig.rpc("known_devices", [["ann", laptop], ["bob", tablet]]) == [[ann, 0], None]
+        epoch = (await rig.request(await admin(rig), Method.ADMIN_USER_REVOKE, {1: ann}))[1]
+        assert await rig.rpc("known_devices", [["ann", phone]]) == [[ann, epoch]]
         with pytest.raises(Refused, match="at most 256"):
             await rig.rpc("known_devices", [["ann", phone]] * 257)
 
