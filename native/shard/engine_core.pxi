@@ -7,8 +7,9 @@ cdef bint engine_alloc(engine_t* e) noexcept nogil:
     slots = e.slab.chunks_max << SLAB_CHUNK_BITS
     e.scratch = <uint8_t*>malloc(SCRATCH_BYTES)
     e.gather = <uint8_t*>malloc(GATHER_BYTES_MAX)
+    e.burst.data = <uint8_t*>malloc(BURST_BYTES_MAX)
     # A connection can be marked dirty again while the list is worked off: twice the slots.
-    return (e.scratch != NULL and e.gather != NULL
+    return (e.scratch != NULL and e.gather != NULL and e.burst.data != NULL
             and slot_list_init(&e.dirty, 2 * slots) and slot_list_init(&e.doomed, slots)
             and slot_list_init(&e.gone, slots) and slot_list_init(&e.due, slots)
             and ledger_init(&e.ledger, e.settings.ledger_entries)
@@ -88,6 +89,7 @@ cdef void engine_free(engine_t* e) noexcept nogil:
     free(e.due.slots)
     free(e.scratch)
     free(e.gather)
+    free(e.burst.data)
     pool_dispose(&e.pool)
     close_fd(&e.epoll_fd)
     close_fd(&e.kick_fd)

@@ -40,35 +40,36 @@ cdef void ephemeral_fan_out(engine_t* e, topic_set_t* topic_set, frame_t* frame,
             conn_ephemeral(e, slab_at(&e.slab, follower.slot), frame)
 
 # The frame as receivers see it: `rest` is everything behind the sender, as it came.
-cdef frame_t* ephemeral_frame(engine_t* e, uint64_t cid, uint64_t sender, uint8_t flags, uint64_t kind,
-                              const uint8_t* rest, size_t n) noexcept nogil:
-    cdef size_t size = FRAME_HEADER_BYTES + varint_size(cid) + varint_size(sender) + n
-    cdef frame_t* frame = frame_new(e, size)
+cdef inline size_t ephemeral_bytes(uint64_t cid, uint64_t sender, size_t rest_bytes) noexcept nogil:
+    return FRAME_HEADER_BYTES + varint_size(cid) + varint_size(sender) + rest_bytes
+
+cdef inline void ephemeral_write(uint8_t* to, size_t size, uint64_t cid, uint64_t sender, uint8_t flags,
+                                 const uint8_t* rest, size_t rest_bytes) noexcept nogil:
     cdef out_t out
-    if frame == NULL:
-        return NULL
-    wr_init(&out, frame_data(frame), size)
+    wr_init(&out, to, size)
     wr_u16be(&out, <uint16_t>(size - FRAME_HEADER_BYTES))
     wr_u8(&out, OP_EPHEMERAL)
     wr_u8(&out, flags)
     wr_varint(&out, cid)
     wr_varint(&out, sender)
-    wr_bytes(&out, rest, n)
+    wr_bytes(&out, rest, rest_bytes)
     chatd_assert(wr_ok(&out) and wr_left(&out) == 0)
-    ephemeral_mark(frame, cid, sender, kind)
-    return frame
+
+cdef inline uint32_t ephemeral_flags(uint64_t kind) noexcept nogil:
+    if kind == EPHEMERAL_TYPING or kind == EPHEMERAL_PRESENCE:
+        return FRAME_EPHEMERAL | FRAME_TRANSIENT | FRAME_NEWEST_WINS
+    if kind == EPHEMERAL_TELEMETRY:
+        return FRAME_EPHEMERAL | FRAME_NEWEST_WINS
+    return FRAME_EPHEMERAL
 
 cdef inline void ephemeral_mark(frame_t* frame, uint64_t cid, uint64_t sender, uint64_t kind) noexcept nogil:
     frame.cid = cid
     frame.seq = sender
-    frame.ephemeral_kind = <uint32_t>kind
-    frame.flags = FRAME_EPHEMERAL
-    if kind == EPHEMERAL_TYPING or kind == EPHEMERAL_PRESENCE:
-        frame.flags |= FRAME_TRANSIENT | FRAME_NEWEST_WINS
-    elif kind == EPHEMERAL_TELEMETRY:
-        frame.flags |= FRAME_NEWEST_WINS
+    frame.ephemeral_kind = <uint16_t>kind
+    frame.flags = ephemeral_flags(kind)
 
-cdef void ephemeral_to_peers(engine_t* e, frame_t* frame, uint64_t shards) noexcept nogil:
+cdef void ephemeral_to_peers(engine_t* e, uint64_t cid, uint64_t sender, const uint8_t* data, size_t n,
+                             uint64_t shards) noexcept nogil:
     cdef link_ephemeral* record
     cdef uint8_t* at
     cdef int index
@@ -78,18 +79,18 @@ cdef void ephemeral_to_peers(engine_t* e, frame_t* frame, uint64_t shards) noexc
         # The bit of this shard itself has no link.
         if e.peers[index].ring_out == NULL:
             continue
-        at = ring_reserve(e.peers[index].ring_out, sizeof(link_ephemeral) + frame.bytes)
+        at = ring_reserve(e.peers[index].ring_out, sizeof(link_ephemeral) + n)
         if at == NULL:
             e.count[COUNT_PEER_FULL] += 1
             continue
         memset(at, 0, sizeof(link_ephemeral))
         record = <link_ephemeral*>at
         record.type = LINK_P_EPHEMERAL
-        record.frame_bytes = frame.bytes
-        record.cid = frame.cid
-        record.sender = frame.seq
-        memcpy(at + sizeof(link_ephemeral), frame_data(frame), frame.bytes)
-        ring_commit(e.peers[index].ring_out, sizeof(link_ephemeral) + frame.bytes)
+        record.frame_bytes = <uint32_t>n
+        record.cid = cid
+        record.sender = sender
+        memcpy(at + sizeof(link_ephemeral), data, n)
+        ring_commit(e.peers[index].ring_out, sizeof(link_ephemeral) + n)
 
 # The queues of all connections hold 80 % of what they may.
 cdef inline bint shard_is_short(const engine_t* e) noexcept nogil:
@@ -112,8 +113,6 @@ cdef void on_ephemeral(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexce
     cdef uint64_t kind = rd_varint(cur)
     cdef bint understood = rd_extensions(cur, 0) if flags & FLAG_EXT else True
     cdef subscription_t* entry
-    cdef topic_set_t* topic_set
-    cdef frame_t* frame
     if not rd_ok(cur):
         conn_doom(e, c, CLOSE_BAD_FRAME)
         return
@@ -130,15 +129,31 @@ cdef void on_ephemeral(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexce
         return
     if kind == EPHEMERAL_TYPING and not typing_allowed(e, entry):
         return
-    topic_set = &e.subscriptions.sets[entry.topic_set]
-    frame = ephemeral_frame(e, cid, c.user, flags, kind, rest, rest_bytes)
-    if frame == NULL:
-        e.count[COUNT_EPHEMERAL_DROPPED] += 1
-        return
-    ephemeral_fan_out(e, topic_set, frame, TOPIC_EPHEMERAL, c.slot)
+    ephemeral_route(e, c, entry.topic_set, cid, flags, kind, rest, rest_bytes)
+
+# To the followers here, alone or as part of a burst, and to the shards that have others.
+cdef void ephemeral_route(engine_t* e, conn_t* c, uint32_t index, uint64_t cid, uint8_t flags, uint64_t kind,
+                          const uint8_t* rest, size_t rest_bytes) noexcept nogil:
+    cdef topic_set_t* topic_set = &e.subscriptions.sets[index]
+    cdef size_t n = ephemeral_bytes(cid, c.user, rest_bytes)
+    cdef frame_t* frame = NULL
+    cdef uint8_t* data
+    if n <= <size_t>BURST_BYTES_MAX and ephemeral_flags(kind) == FRAME_EPHEMERAL:
+        data = burst_add(e, c, index, cid, kind, n)
+    else:
+        burst_flush(e)
+        frame = frame_new(e, n)
+        if frame == NULL:
+            e.count[COUNT_EPHEMERAL_DROPPED] += 1
+            return
+        data = frame_data(frame)
+    ephemeral_write(data, n, cid, c.user, flags, rest, rest_bytes)
     if topic_set.shards:
-        ephemeral_to_peers(e, frame, topic_set.shards)
-    frame_release(e, frame)
+        ephemeral_to_peers(e, cid, c.user, data, n, topic_set.shards)
+    if frame != NULL:
+        ephemeral_mark(frame, cid, c.user, kind)
+        ephemeral_fan_out(e, topic_set, frame, TOPIC_EPHEMERAL, c.slot)
+        frame_release(e, frame)
 
 
 # -- from other shards -------------------------------------------------------------------------------------------------

@@ -35,9 +35,7 @@ cdef frame_t* stub_frame(engine_t* e, frame_t* frame) noexcept nogil:
     buffer[1] = <uint8_t>(n - FRAME_HEADER_BYTES)
     stub = frame_copy(e, buffer, n)
     if stub != NULL:
-        stub.cid = frame.cid
-        stub.seq = frame.seq
-        stub.flags = frame.flags
+        frame_mark_like(stub, frame)
     return stub
 
 # `handles` are unaligned, as they lie in the record.

@@ -19,7 +19,8 @@ cdef struct frame_t:
     uint64_t cid
     uint64_t seq
     uint32_t flags
-    uint32_t ephemeral_kind
+    uint16_t ephemeral_kind
+    uint16_t count                  # of wire frames in data: more than one in a burst
 
 # A queue charges this much for a frame beside its bytes: the reference itself.
 cdef enum:
@@ -30,6 +31,10 @@ cdef enum:
 cdef inline uint8_t* frame_data(frame_t* frame) noexcept nogil:
     return <uint8_t*>frame + sizeof(frame_t)
 
+# What it counts in a queue: as much as its frames would, one by one.
+cdef inline uint32_t frame_weight(const frame_t* frame) noexcept nogil:
+    return frame.bytes + frame.count * FRAME_REF_BYTES
+
 # Room for n bytes, one reference, nothing in it; NULL without memory.
 cdef inline frame_t* frame_new(engine_t* e, size_t n) noexcept nogil:
     cdef frame_t* frame = <frame_t*>pool_alloc(&e.pool, sizeof(frame_t) + n)
@@ -39,6 +44,7 @@ cdef inline frame_t* frame_new(engine_t* e, size_t n) noexcept nogil:
     frame.bytes = <uint32_t>n
     frame.cid = frame.seq = 0
     frame.flags = frame.ephemeral_kind = 0
+    frame.count = 1
     e.queued_bytes += pool_room(sizeof(frame_t) + n)
     return frame
 
@@ -47,6 +53,13 @@ cdef inline frame_t* frame_copy(engine_t* e, const uint8_t* p, size_t n) noexcep
     if frame != NULL:
         memcpy(frame_data(frame), p, n)
     return frame
+
+# What stands beside the bytes, of frames of the same kind.
+cdef inline void frame_mark_like(frame_t* frame, const frame_t* other) noexcept nogil:
+    frame.cid = other.cid
+    frame.seq = other.seq
+    frame.flags = other.flags
+    frame.ephemeral_kind = other.ephemeral_kind
 
 cdef inline void frame_release(engine_t* e, frame_t* frame) noexcept nogil:
     chatd_assert(frame.refs > 0)

@@ -57,7 +57,7 @@ cdef inline bint queue_push(engine_t* e, conn_t* c, frame_t* frame) noexcept nog
     queue_at(c, c.queue_count)[0] = frame
     frame.refs += 1
     c.queue_count += 1
-    c.queue_bytes += frame.bytes + FRAME_REF_BYTES
+    c.queue_bytes += frame_weight(frame)
     conn_mark_dirty(e, c)
     return True
 
@@ -67,7 +67,7 @@ cdef inline void queue_forget(engine_t* e, conn_t* c, frame_t* frame, bint writt
         c.queue_delivers -= 1
         if frame.flags & FRAME_TRACED:
             ledger_put(e, HOP_WRITTEN if written else HOP_DROPPED, frame.cid, frame.seq, c.user, 1)
-    c.queue_bytes -= frame.bytes + FRAME_REF_BYTES
+    c.queue_bytes -= frame_weight(frame)
     frame_release(e, frame)
 
 cdef void queue_give_back(engine_t* e, conn_t* c) noexcept nogil:
@@ -88,12 +88,14 @@ cdef void queue_advance(engine_t* e, conn_t* c, size_t n) noexcept nogil:
         left = frame.bytes - c.queue_offset
         if n < left:
             c.queue_offset += <uint32_t>n
+            if frame.count > 1:
+                burst_split(e, c)
             return
         n -= left
         c.queue_offset = 0
         c.queue_head = (c.queue_head + 1) & (c.queue_room - 1)
         c.queue_count -= 1
-        e.count[COUNT_FRAMES_OUT] += 1
+        e.count[COUNT_FRAMES_OUT] += frame.count
         queue_forget(e, c, frame, True)
     if c.queue_count == 0:
         chatd_assert(c.queue_bytes == 0 and c.queue_delivers == 0)
@@ -175,8 +177,8 @@ cdef bint queue_replace(engine_t* e, conn_t* c, frame_t* frame) noexcept nogil:
     # The first frame may be half written; beyond 16 the search costs more than the frame.
     while index > 1 and looked < 16:
         index -= 1
-        looked += 1
         old = queue_at(c, index)[0]
+        looked += old.count
         if (old.flags & FRAME_NEWEST_WINS and old.cid == frame.cid and old.seq == frame.seq
                 and old.ephemeral_kind == frame.ephemeral_kind):
             queue_at(c, index)[0] = frame

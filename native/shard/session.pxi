@@ -108,8 +108,11 @@ cdef size_t conn_frames(engine_t* e, conn_t* c, const uint8_t* p, size_t n) noex
             break
         if c.state == CONN_LIVE and not frame_charge(e, c, p[at + 2], total):
             break
+        if p[at + 2] != OP_EPHEMERAL:
+            burst_flush(e)
         frame_dispatch(e, c, p[at + 2], p[at + 3], p + at + FRAME_HEADER_BYTES, length)
         at += total
+    burst_flush(e)
     return at
 
 cdef bint preauth_allows(engine_t* e, conn_t* c, size_t length) noexcept nogil:

@@ -40,6 +40,16 @@ cdef struct slot_list_t:
     uint32_t count
     uint32_t room
 
+# Ephemeral frames of one sender to one conversation, side by side. See burst.pxi.
+cdef struct burst_t:
+    uint8_t* data                   # BURST_BYTES_MAX
+    uint32_t bytes
+    uint32_t count                  # of frames
+    uint32_t body_max               # bytes of the largest frame without its header
+    uint32_t topic_set
+    uint32_t slot                   # of the sender
+    frame_t marks                   # cid, sender and kind, as the frames carry them
+
 cdef struct engine_t:
     settings_t settings
     pool_t pool
@@ -91,6 +101,7 @@ cdef struct engine_t:
     bint found_work                 # in this tick
     bint work_left                  # poll stopped at its budget
     uint8_t* scratch                # SCRATCH_BYTES, what was just read
+    burst_t burst                   # of the connection that is being read; empty between connections
     uint8_t* gather                 # GATHER_BYTES_MAX, what is about to be written
 
 
