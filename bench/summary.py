@@ -75,6 +75,11 @@ CPU = _field("server_cpu_us_per_op")
 IDLE_CPU = _field("server_cpu_us_per_connection_second")
 PER_CORE = _field("per_s_per_core")
 RATE = _field("per_s")
+# Points that have a line for what they cost and one for how much they carry: scenario, start of the work.
+RING = ("relay", "relay, ring of 200,")
+FAN_OUT = ("fanout", "relay, one to")
+GROUP = ("group", "group, one to")
+TO_499, TO_499_KEPT = "one to 499, ephemeral", "one to 499, chatd's on disk first"
 LINES = (
     ("Concurrent users", (
         Line("connected at once in this run, logged in and subscribed", "idle", "", _field("connections")),
@@ -87,11 +92,11 @@ LINES = (
         Line("delivered at half load, 2,000 devices", "latency", "half load, online", _delivery),
     )),
     ("Server CPU, µs", (
-        Line("per message, ring of 200 × 64 in flight", "relay", "relay, ring of 200,", CPU),
+        Line("per message, ring of 200 × 64 in flight", *RING, CPU),
         Line("per message, 1,000 × 8", "relay", "relay, ring of 1000, 8", CPU),
         Line("per message, 1,000 × 1", "relay", "relay, ring of 1000, 1", CPU),
-        Line("per delivery, one to 499, ephemeral", "fanout", "relay, one to", CPU),
-        Line("per delivery, one to 499, chatd's on disk first", "group", "group, one to", CPU),
+        Line(f"per delivery, {TO_499}", *FAN_OUT, CPU),
+        Line(f"per delivery, {TO_499_KEPT}", *GROUP, CPU),
         Line("per idle connection and second, heartbeat every 25 s", "idle", "", IDLE_CPU),
     )),
     ("Memory", (
@@ -99,10 +104,10 @@ LINES = (
         Line("per reader that does not read, kernel included", "slow-reader", "", _stuck),
     )),
     ("Throughput per second", (
-        Line("messages relayed, ring of 200 × 64", "relay", "relay, ring of 200,", RATE),
-        Line("deliveries, one to 499, ephemeral", "fanout", "relay, one to", RATE),
-        Line("deliveries, one to 499, chatd's on disk first", "group", "group, one to", RATE),
-        Line("the same per shard core", "group", "group, one to", _field("per_s_per_shard_core")),
+        Line("messages relayed, ring of 200 × 64", *RING, RATE),
+        Line(f"deliveries, {TO_499}", *FAN_OUT, RATE),
+        Line(f"deliveries, {TO_499_KEPT}", *GROUP, RATE),
+        Line("the same per shard core", *GROUP, _field("per_s_per_shard_core")),
         Line("durable sends acknowledged, 2,000 devices, recipients offline", "durable", "durable, hot", RATE),
         Line("the same, recipients online", "durable", "durable, online", RATE),
         Line("durable sends, 50 devices × 1 in flight", "durable", "durable, 50 devices × 1,", RATE),

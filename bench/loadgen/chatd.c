@@ -130,9 +130,7 @@ static void on_subscribed(struct reader *reader) {
     if (!(take_varint(reader) & CHATD_TOPIC_EPHEMERAL)) {
         die("connection %u: no ephemeral frames of conversation %llu", connection->index, (unsigned long long)cid);
     }
-    if (connection->phase == GREETING && --connection->awaiting == 0) {
-        connection_ready(connection);
-    }
+    adapter_answered(connection);
 }
 
 static struct channel *subscribed_channel(struct reader *reader, uint64_t cid) {

@@ -166,6 +166,11 @@ void connection_ready(struct connection *connection);
 void connection_stick(struct connection *connection);
 void connection_unstick(struct connection *connection);
 
+/* adapter.c: what adapters share */
+uint8_t *adapter_begin(struct connection *connection, uint8_t *to, const struct channel *channel, uint64_t ordinal);
+uint8_t *adapter_finish_line(uint8_t *to);
+void adapter_answered(struct connection *connection); /* one of the `awaiting` */
+
 /* chatd_pull.c: fetch a range; the payloads come to on_history */
 void connection_pull(struct connection *connection, struct range range);
 

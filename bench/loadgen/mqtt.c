@@ -46,21 +46,8 @@ static void greet(struct connection *connection) {
     }
 }
 
-static uint8_t *begin(struct connection *connection, uint8_t *to, const struct channel *channel, uint64_t ordinal) {
-    (void)channel;
-    (void)ordinal;
-    memcpy(to, connection->head, connection->head_size);
-    return to + connection->head_size;
-}
-
 static uint8_t *finish(uint8_t *to) {
     return to;
-}
-
-static void on_awaited(struct connection *connection) {
-    if (connection->phase == GREETING && --connection->awaiting == 0) {
-        connection_ready(connection);
-    }
 }
 
 static void on_publish(struct connection *connection, const uint8_t *body, size_t size) {
@@ -85,13 +72,13 @@ static void on_packet(struct connection *connection, uint8_t first, const uint8_
             if (size != 2 || body[1] != 0) {
                 die("connection %u: the broker refuses the connection", connection->index);
             }
-            on_awaited(connection);
+            adapter_answered(connection);
             break;
         case SUBACK:
             if (size != 3 || body[2] != 0) {
                 die("connection %u: the broker refuses a subscription", connection->index);
             }
-            on_awaited(connection);
+            adapter_answered(connection);
             break;
         case PUBLISH: on_publish(connection, body, size); break;
         case PINGRESP: break;
@@ -121,7 +108,7 @@ const struct adapter ADAPTER_MQTT = {
     .name = "mqtt",
     .greet = greet,
     .consume = consume,
-    .begin = begin,
+    .begin = adapter_begin,
     .finish = finish,
     .heartbeat = heartbeat,
 };

@@ -26,18 +26,6 @@ static void greet(struct connection *connection) {
     }
 }
 
-static uint8_t *begin(struct connection *connection, uint8_t *to, const struct channel *channel, uint64_t ordinal) {
-    (void)channel;
-    (void)ordinal;
-    memcpy(to, connection->head, connection->head_size);
-    return to + connection->head_size;
-}
-
-static uint8_t *finish(uint8_t *to) {
-    memcpy(to, "\r\n", 2);
-    return to + 2;
-}
-
 static const uint8_t *number(const uint8_t *from, const uint8_t *end, uint64_t *value) {
     *value = 0;
     for (; from < end && *from >= '0' && *from <= '9'; from++) {
@@ -66,12 +54,6 @@ static const uint8_t *on_message(struct connection *connection, const uint8_t *l
     return payload + size + 2;
 }
 
-static void on_pong(struct connection *connection) {
-    if (connection->phase == GREETING && --connection->awaiting == 0) {
-        connection_ready(connection);
-    }
-}
-
 static const uint8_t *consume(struct connection *connection, const uint8_t *from, const uint8_t *end) {
     while (from < end) {
         const uint8_t *line_end = memchr(from, '\r', (size_t)(end - from));
@@ -92,7 +74,7 @@ static const uint8_t *consume(struct connection *connection, const uint8_t *from
         if (memcmp(from, "PING", 4) == 0) {
             connection_queue(connection, "PONG\r\n", 6);
         } else if (memcmp(from, "PONG", 4) == 0) {
-            on_pong(connection);
+            adapter_answered(connection);
         } else if (memcmp(from, "INFO", 4) != 0) {
             die("connection %u: the server says '%.*s'", connection->index, (int)(line_end - from), (const char *)from);
         }
@@ -109,7 +91,7 @@ const struct adapter ADAPTER_NATS = {
     .name = "nats",
     .greet = greet,
     .consume = consume,
-    .begin = begin,
-    .finish = finish,
+    .begin = adapter_begin,
+    .finish = adapter_finish_line,
     .heartbeat = heartbeat,
 };

@@ -71,9 +71,7 @@ static uint8_t *finish(uint8_t *to) {
 }
 
 static void on_ready_for_query(struct connection *connection) {
-    if (connection->phase == GREETING && --connection->awaiting == 0) {
-        connection_ready(connection);
-    }
+    adapter_answered(connection);
     for (; connection->uncommitted > 0; connection->uncommitted--) {
         connection->load->work->on_answer(connection, connection->answered++, 0);
     }

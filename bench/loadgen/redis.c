@@ -38,17 +38,10 @@ static void greet(struct connection *connection) {
 }
 
 static uint8_t *begin(struct connection *connection, uint8_t *to, const struct channel *channel, uint64_t ordinal) {
-    (void)ordinal;
     if (connection->head_size == 0 || connection->plan->publish.count > 1) {
         prepare_head(connection, channel->id);
     }
-    memcpy(to, connection->head, connection->head_size);
-    return to + connection->head_size;
-}
-
-static uint8_t *finish(uint8_t *to) {
-    memcpy(to, "\r\n", 2);
-    return to + 2;
+    return adapter_begin(connection, to, channel, ordinal);
 }
 
 /* The number after a type byte; returns the byte after its line, or NULL when the line is not all there. */
@@ -120,12 +113,6 @@ static uint64_t channel_id(const uint8_t *name, size_t size) {
     return id;
 }
 
-static void on_awaited(struct connection *connection) {
-    if (connection->phase == GREETING && --connection->awaiting == 0) {
-        connection_ready(connection);
-    }
-}
-
 /* `message CHANNEL PAYLOAD`, or the confirmation of SUBSCRIBE. */
 static const uint8_t *on_push(struct connection *connection, const uint8_t *from, const uint8_t *end) {
     const uint8_t *word, *name, *payload;
@@ -138,7 +125,7 @@ static const uint8_t *on_push(struct connection *connection, const uint8_t *from
     if (word_size != 7 || memcmp(word, "message", 7) != 0) {
         at = skip_value(from, end);
         if (at != NULL) {
-            on_awaited(connection);
+            adapter_answered(connection);
         }
         return at;
     }
@@ -163,7 +150,7 @@ static const uint8_t *consume(struct connection *connection, const uint8_t *from
             case '-':
                 die("connection %u: Redis says '%.*s'", connection->index, (int)(next - from - 2), (const char *)from);
             case '+':
-                on_awaited(connection);
+                adapter_answered(connection);
                 break;
             case '$':
                 connection->load->work->on_answer(connection, connection->answered++, 0);
@@ -186,6 +173,6 @@ const struct adapter ADAPTER_REDIS = {
     .greet = greet,
     .consume = consume,
     .begin = begin,
-    .finish = finish,
+    .finish = adapter_finish_line,
     .heartbeat = heartbeat,
 };
