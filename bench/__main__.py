@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import capacity, suite
+from bench import capacity, instructions, profile, suite
 from bench.generator import RunError
 from bench.result import write, write_plot
 from bench.run import Run
@@ -29,7 +29,12 @@ def peers_of(text: str | None) -> tuple[str, ...] | None:
     return names
 
 
-COMMANDS = {"all": suite.app, "capacity": capacity.app}
+COMMANDS = {
+    "all": suite.app,
+    "capacity": capacity.app,
+    "profile": profile.app,
+    "instructions": instructions.app,
+}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

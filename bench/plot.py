@@ -25,13 +25,13 @@ def svg(document: dict[str, Any]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
-        _text(MARGIN, 20, f"{machine['cpu']}, {machine['kernel']}, commit {machine['commit']}, {machine['time']}"),
+        text(MARGIN, 20, f"{machine['cpu']}, {machine['kernel']}, commit {machine['commit']}, {machine['time']}"),
         *_legend({row["server"] for row in document["rows"]}),
     ]
     for number, work in enumerate(works):
         rows = [row for row in document["rows"] if row["work"] == work]
         top = MARGIN + GAP + number * (PANEL_HEIGHT + 2 * GAP)
-        parts.append(_text(MARGIN, top - 12, work, 'font-weight="bold"'))
+        parts.append(text(MARGIN, top - 12, work, 'font-weight="bold"'))
         latency = {row["server"]: _shares(row.get("histogram_us") or []) for row in rows}
         rates = {row["server"]: [(at / 1000, rate) for at, rate in row.get("series") or []] for row in rows}
         parts += _panel(MARGIN, top, "latency, ms", "share, %", latency, logarithmic=True)
@@ -68,14 +68,14 @@ def _panel(
 
     parts = [
         f'<rect x="{left}" y="{top}" width="{PANEL_WIDTH}" height="{PANEL_HEIGHT}" fill="none" stroke="#999"/>',
-        _text(left + PANEL_WIDTH, top + PANEL_HEIGHT + 26, x_name, 'text-anchor="end"'),
-        _text(left, top - 1, y_name, 'text-anchor="end"'),
+        text(left + PANEL_WIDTH, top + PANEL_HEIGHT + 26, x_name, 'text-anchor="end"'),
+        text(left, top - 1, y_name, 'text-anchor="end"'),
     ]
     for x in _ticks(low, high, logarithmic=logarithmic):
         at, _ = place(x, 0)
         parts.append(f'<path d="M{at:.1f} {top}v{PANEL_HEIGHT}" stroke="#eee"/>')
-        parts.append(_text(at, top + PANEL_HEIGHT + 13, f"{x:g}", 'text-anchor="middle"'))
-    parts += [_text(left - 4, place(low, y)[1] + 4, _short(y), 'text-anchor="end"') for y in (0, highest / 2, highest)]
+        parts.append(text(at, top + PANEL_HEIGHT + 13, f"{x:g}", 'text-anchor="middle"'))
+    parts += [text(left - 4, place(low, y)[1] + 4, _short(y), 'text-anchor="end"') for y in (0, highest / 2, highest)]
     for server, curve in curves.items():
         if len(curve) > 1:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in curve))
@@ -101,10 +101,10 @@ def _legend(servers: set[str]) -> list[str]:
     parts, x = [], MARGIN
     for server in (name for name in COLOURS if name in servers):
         parts.append(f'<rect x="{x}" y="30" width="14" height="4" fill="{COLOURS[server]}"/>')
-        parts.append(_text(x + 18, 36, server))
+        parts.append(text(x + 18, 36, server))
         x += 110
     return parts
 
 
-def _text(x: float, y: float, text: str, more: str = "") -> str:
+def text(x: float, y: float, text: str, more: str = "") -> str:
     return f'<text font-size="11" x="{x:.1f}" y="{y:.1f}" {more}>{escape(text)}</text>'

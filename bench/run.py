@@ -21,13 +21,21 @@ from bench.servers import SERVERS, Server
 from bench.shapes import pooled
 
 Progress = Callable[[str, str, str, float], None]  # server, point, stage, share done
+OnStage = Callable[[Server, str], None]  # four times a second while the generator runs
 
 
 class Run:
-    def __init__(self, scenario: Scenario, options: Options, on_progress: Progress) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        options: Options,
+        on_progress: Progress,
+        on_stage: OnStage = lambda server, stage: None,
+    ) -> None:
         self.scenario = scenario
         self.options = options
         self.on_progress = on_progress
+        self.on_stage = on_stage
         self.cores = Cores(shared=scenario.shared_cores)
         self.settings: dict[str, object] = {}
         self.measured: dict[tuple[str, str], list[Measurement]] = {}
@@ -129,6 +137,7 @@ class Run:
 
         def follow(stage: str, done: float) -> None:
             self.on_progress(server.name, point.label, stage, done)
+            self.on_stage(server, stage)
             if stage == "measure" and order.work == "durable" and (behind := server.backlog()) is not None:
                 backlog.append((round(done * point.seconds, 2), behind))
 

@@ -156,11 +156,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def program(name: str, package: str, path: str = PROGRAM_PATH) -> str:
+def program(name: str, package: str, path: str = PROGRAM_PATH, hint: str = "or leave it out with --peers") -> str:
     """The path of a program. StartError names the Debian package that has it."""
     found = shutil.which(name, path=path)
     if found is None:
-        raise StartError(f"{name} is not installed: apt-get install {package} (or leave it out with --peers)")
+        raise StartError(f"{name} is not installed: apt-get install {package} ({hint})")
     return found
 
 
