@@ -11,6 +11,7 @@ from chatd.engine.native import Ring
 TABLES = {"connections_max": 8, "ledger_entries": 64, "gate_entries": 64, "positions_max": 64}
 SMALL = replace(MANUAL.lifted(), **TABLES)
 PEOPLE = 4
+TELEMETRY = 4
 STEP_BYTES = 32
 """The smallest block of the pool: no bound between two steps makes a difference."""
 EVERYTHING_BYTES = 256 << 10
@@ -50,7 +51,9 @@ class Life(Rig):
         self.advance(120_000)
 
     def talk(self, client: Client) -> None:
-        client.feed(frames.send(1, 5, bytes(100)), frames.ephemeral(5, bytes(200)))
+        client.feed(
+            frames.send(1, 5, bytes(100)), frames.ephemeral(5, bytes(200)), frames.ephemeral(5, bytes(200), TELEMETRY)
+        )
         client.feed(frames.pull(5), frames.frame(frames.SYNC, b"\x00\x01"))
         client.feed(frames.send(2, 5, bytes(1500))[:2])
         client.feed(frames.send(2, 5, bytes(1500))[2:])
