@@ -26,8 +26,8 @@ import apsw
 
 from chatd import _native
 from chatd.storage import journal_codec, portion
+from chatd.storage.fold_loop import fold_until
 from chatd.storage.interface import row_record
-from chatd.storage.sqlite.fold_loop import fold_until
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore
 

@@ -25,6 +25,12 @@ class StoreFailedError(StorageError):
     """A write or an fsync failed and what reached the disk is unknown. End the process at once; a restart recovers."""
 
 
+class StoreLostError(StorageError):
+    """The database cannot be reached, or the connection that may write has ended: whether it stored the last batch is
+    known to nobody here. Nothing is acknowledged; whoever connects next reads what is there.
+    """
+
+
 class StoreCorruptError(StorageError):
     """What lies on the disk contradicts itself. findings: what the check found, one sentence each."""
 

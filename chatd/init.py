@@ -14,7 +14,7 @@ from chatd import secrets
 from chatd.hub.flags import KeyFlag, UserFlag
 from chatd.storage.interface import Store, row_record
 from chatd.storage.journal_codec import encode_row
-from chatd.storage.sqlite.store import SqliteStore
+from chatd.storage.stores import open_store
 
 ADMIN_NAME = "admin"
 KEY_PREFIX, SECRET_BYTES = "chatd", 24
@@ -25,14 +25,14 @@ def admin_key_path(data: Path) -> Path:
     return secrets.directory(data) / ADMIN_KEY_FILE
 
 
-def initialise(data: Path) -> tuple[list[Path], bool]:
+def initialise(data: Path, where: str = "sqlite") -> tuple[list[Path], bool]:
     """Make what is missing: directory, secrets, store, first administrator. The files made, and whether an
     administrator was.
 
     Raises ConfigError or StorageError (StoreLockedError while a server runs on it).
     """
     made = secrets.create(data)
-    store = SqliteStore.open(data)
+    store = open_store(where, data)
     try:
         created = ensure_administrator(store, data)
     finally:

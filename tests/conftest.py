@@ -4,15 +4,42 @@ HYPOTHESIS_PROFILE=explore draws new ones, ten times as many.
 """
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.postgres import Postgres
+    from support.stores import StorePlace
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, database=None)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 pytest_plugins = ["chatd.testing"]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[Postgres]":
+    """One PostgreSQL server for the whole session; every test makes a database of its own. Nobody cuts its power."""
+    from support.postgres import Postgres
+
+    with Postgres.running("fsync=off") as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> "StorePlace":
+    """The test runs on both stores: they have one contract."""
+    from support.stores import PostgresPlace, SqlitePlace
+
+    if request.param == "sqlite":
+        return SqlitePlace(tmp_path)
+    return PostgresPlace(tmp_path, request.getfixturevalue("postgres"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

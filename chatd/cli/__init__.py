@@ -22,7 +22,7 @@ from chatd.errors import ChatdError
 COMMANDS = (
     *("serve", "init", "config", "user", "device", "token"),
     *("send", "tail", "history", "receipts", "presence", "chat"),
-    *("decode", "check", "why"),
+    *("decode", "check", "migrate", "why"),
 )
 
 

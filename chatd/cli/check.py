@@ -4,17 +4,17 @@ import json
 
 import typer
 
-from chatd.cli.login import DEFAULT_DATA, Data, Json
+from chatd.cli.login import DEFAULT_DATA, DEFAULT_STORE, Data, Json, Store
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(help="Verify the files of a data directory, beside a running server or without. Exits with 1 on findings.")
-def check(data: Data = DEFAULT_DATA, as_json: Json = False) -> None:
+@app.command(help="Verify the store of a data directory, beside a running server or without. Exits with 1 on findings.")
+def check(data: Data = DEFAULT_DATA, store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
     from chatd.storage.journal_codec import decode_batch
-    from chatd.storage.sqlite.check import check_store
+    from chatd.storage.stores import check_store
 
-    report = check_store(data, decode_batch)
+    report = check_store(store, data, decode_batch)
     if as_json:
         findings = [finding._asdict() for finding in report.findings]
         typer.echo(json.dumps({"sound": not findings, "findings": findings, "checked": report.checked}))

@@ -31,6 +31,12 @@ Server = Annotated[
     ),
 ]
 Data = Annotated[Path, typer.Option("--data", envvar="CHATD_DATA", help="The server's data directory, on its machine.")]
+Store = Annotated[
+    str,
+    typer.Option(
+        "--store", envvar="CHATD_STORE", help="sqlite, or postgresql://user@host/database, as `chatd serve` has it."
+    ),
+]
 As = Annotated[str, typer.Option("--as", metavar="USER", help="The user to be.")]
 Token = Annotated[
     str | None, typer.Option("--token", envvar="CHATD_TOKEN", help="A JSON Web Token or API key, instead of --data.")
@@ -45,6 +51,7 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Give up afte
 
 DEFAULT_SERVER = "127.0.0.1:7350"
 DEFAULT_DATA = Path("data")
+DEFAULT_STORE = "sqlite"
 LOCAL_BACKOFF_MAX_S = 1.0
 ADMINISTRATOR = "admin"
 SILENT_S = 1.0

@@ -11,6 +11,7 @@ app = typer.Typer(add_completion=False)
 # Options that are settings: name of the parameter → key of the configuration.
 FLAGS = {
     "data": "data",
+    "store": "store",
     "listen": "listen.tcp",
     "tls": "listen.tls",
     "shards": "process.shards",
@@ -24,6 +25,7 @@ FLAGS = {
 def serve(
     config: Annotated[Path | None, typer.Option(help="Configuration file; default ./chatd.toml.")] = None,
     data: Annotated[Path | None, typer.Option(help="Directory of store and secrets.")] = None,
+    store: Annotated[str | None, typer.Option(help="sqlite, or postgresql://user@host/database.")] = None,
     listen: Annotated[list[str] | None, typer.Option(help="host:port for plain TCP; may be repeated.")] = None,
     tls: Annotated[list[str] | None, typer.Option(help="host:port for TLS; may be repeated.")] = None,
     shards: Annotated[int | None, typer.Option(help="Shard processes, 0: one per core.")] = None,

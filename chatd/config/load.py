@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from chatd.config.model import Accept, Auth, Hub, Listen, Log, Process, Queue, Section, Session, Tls
+from chatd.config.model import Accept, Auth, Hub, Listen, Log, Process, Queue, Section, Session, StoreSetting, Tls
 from chatd.errors import ConfigError
 
 FILE_NAME = "chatd.toml"
@@ -30,6 +30,10 @@ class Settings(BaseSettings):
 
     data: Path = Path("data")
     """Directory of the store, its secrets and the lock; created when it is absent."""
+    store: StoreSetting = "sqlite"
+    """Where messages are kept: "sqlite", in files in `data`, or a PostgreSQL database,
+    "postgresql://user@host:5432/database"; several addresses (host1,host2) are tried in turn for the one that may
+    write. Rather than here, a password belongs in ~/.pgpass or in CHATD_STORE."""
     listen: Listen = Field(default_factory=Listen)
     tls: Tls = Field(default_factory=Tls)
     process: Process = Field(default_factory=Process)

@@ -5,16 +5,32 @@ outside is refused with the name of the key. 0 lifts a rate (…_per_s), for ben
 the help are made from these fields, so a setting cannot exist without its explanation.
 """
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
 from chatd.config.address import Address
 
 Network = IPv4Network | IPv6Network
 KIB, MIB = 1 << 10, 1 << 20
+
+
+def _checked_store(value: str) -> str:
+    if value != "sqlite" and not value.startswith(("postgresql://", "postgres://")):
+        raise ValueError('must be "sqlite" or begin with "postgresql://"')
+    if "password=" in value:
+        raise ValueError("has its password as user:password@, not behind the question mark")
+    return value
+
+
+def _without_password(value: str) -> str:
+    return re.sub("//.*@", "//***@", value)
+
+
+StoreSetting = Annotated[str, AfterValidator(_checked_store), PlainSerializer(_without_password)]
 
 
 class Section(BaseModel):

@@ -97,7 +97,9 @@ class Calls:
             raise CallError(ErrorCode.BUSY, f"too many calls ({what}) at once; slow down", wait_ms)
 
     async def _serve(self, call: Call, reaches: Callable[[], bool]) -> None:
+        settled = self._hub.committer.settled
         try:
+            await settled()
             answer = await self._answer(call)
         except CallError as refusal:
             answer = self._refusal(call, refusal)
@@ -108,8 +110,9 @@ class Calls:
         finally:
             self.in_progress -= 1
         with trio.move_on_after(ANSWER_TIMEOUT_S):
-            while reaches():
-                if self._hub.core.frames(call.shard, call.handle, answer, True):
+            while True:
+                await settled()
+                if not reaches() or self._hub.core.frames(call.shard, call.handle, answer, True):
                     return
                 await trio.sleep(ANSWER_RETRY_S)
 

@@ -2,17 +2,21 @@
 # One append, one fsync, on the hub's own thread (docs/internals/hub.md says why). Methods stage inside turns: short
 # synchronous functions that the loop runs between poll and commit. Nothing else ever runs while something is staged, so
 # every read in any task sees committed state only, and checks made in a turn still hold when its records are staged.
+# A store far away must not hold the loop: its batch is in flight while tasks may run, and whatever looks at the core
+# waits for `settled` first. What collects in the rings meanwhile is the next batch.
 # - disk full: the store wrote nothing. The core undoes the batch and NAKs its sends with STORE_FULL; so do the turns.
 #   The next batch simply tries again, which is how the hub recovers by itself when space returns.
 # - any other failure: the process ends at once. An fsync is never retried, nothing of the batch is acknowledged.
+# - the database went away: the hub ends with StoreLostError and nothing of the batch is answered; the next hub reads
+#   whether it was stored, and shards repeat what they have no answer for.
 """Turns, batches and what happens when the store refuses one."""
 
 import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import trio
 
@@ -63,6 +67,14 @@ def abort_process(message: str) -> NoReturn:
     os._exit(EXIT_STORE_FAILED)
 
 
+class _Flight(NamedTuple):
+    """A batch that was handed to the store, and what waits for it."""
+
+    stored: Awaitable[None]
+    turns: list[_Turn]
+    pos: int
+
+
 class Committer:
     """Owns the moment of truth. `wake` ends the loop's sleep; `abort` ends the process."""
 
@@ -81,6 +93,8 @@ class Committer:
         self._abort = abort
         self._turns: deque[_Turn] = deque(maxlen=TURNS_WAITING_MAX)
         self._refusal_logged_s = -REFUSAL_LOG_INTERVAL_S
+        self._flight: _Flight | None = None
+        self._landed = trio.Event()
         self.wake: Callable[[], None] = lambda: None
         self.batch_count = 0
         self.refused_count = 0
@@ -119,15 +133,52 @@ class Committer:
     def has_turns(self) -> bool:
         return bool(self._turns)
 
+    @property
+    def in_flight(self) -> bool:
+        """A batch is on its way: `land` has to be awaited before `run` is called again."""
+        return self._flight is not None
+
+    async def settled(self) -> None:
+        """Wait until nothing is staged. Every task that looks at the core does so after each await of anything else."""
+        while self._flight is not None:
+            await self._landed.wait()
+
     def run(self) -> None:
-        """What the core staged and the turns that wait, made durable. Called by the loop only."""
+        """What the core staged and the turns that wait, made durable or sent on its way. Called by the loop only."""
         turns = [self._turns.popleft() for _ in range(min(len(self._turns), TURNS_PER_BATCH_MAX))]
         for urgent in (False, True):
+            chosen = [turn for turn in turns if turn.urgent == urgent]
+            if self._flight is not None:
+                self._turns.extendleft(reversed(chosen))
+                return
             applied: list[_Turn] = []
-            for turn in turns:
-                if turn.urgent == urgent:
-                    self._apply(turn, applied)
+            for turn in chosen:
+                self._apply(turn, applied)
             self._commit(applied, urgent=urgent)
+
+    async def land(self) -> None:
+        """Wait for the batch in flight, then publish or refuse it, and let those run who waited for that.
+
+        Raises StoreLostError; the batch stays in flight then, so that nobody sees what may not be stored.
+        """
+        flight = self._flight
+        if flight is None:
+            return
+        try:
+            await flight.stored
+        except StoreFullError as error:
+            self._flight = None
+            self._full(flight.turns, error)
+        except StoreFailedError as error:
+            self._failed(flight.pos, error)
+        else:
+            self._flight = None
+            self._committed(flight.turns)
+        self._landed.set()
+        self._landed = trio.Event()
+        # Tasks of one moment run in any order: at the second pass all who waited have run.
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
 
     def _apply(self, turn: _Turn, applied: list[_Turn]) -> None:
         """Settle the turn, or add it to those that wait for the commit."""
@@ -163,13 +214,25 @@ class Committer:
             return
         pos, count, blob = self._core.batch()
         try:
-            self._store.append(pos, count, blob, urgent=urgent)
+            stored = self._store.begin_append(pos, count, blob, urgent=urgent)
         except StoreFullError as error:
-            self.store_full = True
-            self._refuse(turns, ErrorCode.STORE_FULL, STORE_FULL_RETRY_MS, str(error))
+            self._full(turns, error)
             return
         except StoreFailedError as error:
-            self._abort(f"the store failed at position {pos}: {error}; restarting to recover from the journal")
+            self._failed(pos, error)
+        if stored is None:
+            self._committed(turns)
+        else:
+            self._flight = _Flight(stored, turns, pos)
+
+    def _full(self, turns: list[_Turn], error: StoreFullError) -> None:
+        self.store_full = True
+        self._refuse(turns, ErrorCode.STORE_FULL, STORE_FULL_RETRY_MS, str(error))
+
+    def _failed(self, pos: int, error: StoreFailedError) -> NoReturn:
+        self._abort(f"the store failed at position {pos}: {error}; restarting to recover from the journal")
+
+    def _committed(self, turns: list[_Turn]) -> None:
         self._core.publish()
         for overlay in self._overlays:
             overlay.committed()

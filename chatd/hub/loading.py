@@ -79,6 +79,8 @@ class Loader:
         self.folded_pos = 0
         self.wake: Callable[[], None] = lambda: None
         """Called when apply has something to do."""
+        self.settled: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """Committer.settled: whoever has read goes on with the core."""
 
     # ------------------------------------------------------------ what others call
 
@@ -101,6 +103,7 @@ class Loader:
                 await event.wait()
         if scope.cancelled_caught:
             raise CallError(ErrorCode.UNAVAILABLE, "the database did not answer in time; try again later", 1000)
+        await self.settled()
 
     async def read(self, function: Callable[[View], Answer], *, page: bool = True) -> Answer:
         """Run one read in a thread, in one transaction. CallError UNAVAILABLE when the store fails.
@@ -117,6 +120,7 @@ class Loader:
         except StorageError as error:
             log.exception("a read of the main database failed")
             raise CallError(ErrorCode.UNAVAILABLE, "the database could not be read; try again later", 1000) from error
+        await self.settled()
         return answer
 
     def folded(self, folded_pos: int) -> None:

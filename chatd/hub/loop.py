@@ -86,6 +86,7 @@ class Hub:
         self.loader = Loader(core, store.reader(), self.rows, self.events, in_thread)
         self.committer = Committer(core, store, (self.rows, self.memberships, self.redactions), settings, abort)
         self.committer.wake = self.loader.wake = self.wake
+        self.loader.settled = self.committer.settled
         self.calls = Calls(self, request)
         self.rpc = Rpc(self, rpc_methods)
         self.presence = Presence(self)
@@ -131,6 +132,7 @@ class Hub:
 
     async def _with_loads(self, attempt: Callable[[], Any]) -> Any:
         for _ in range(LOADS_PER_CHANGE_MAX):
+            await self.committer.settled()
             try:
                 return await attempt()
             except Missing as missing:
@@ -182,6 +184,7 @@ class Hub:
             nursery.start_soon(self._serve)
             nursery.start_soon(self.presence.run)
             nursery.start_soon(self.timers.run)
+            nursery.start_soon(self.store.lost)
             task_status.started()
             await self._obey(commands)
             nursery.cancel_scope.cancel()
@@ -190,7 +193,9 @@ class Hub:
         gather, yielded_at_s = Gather(), 0.0
         while True:
             asked, staged = self.turn(gather)
-            if not asked and not staged:
+            if self.committer.in_flight:
+                await self.committer.land()
+            elif not asked and not staged:
                 await self._wait()
             elif asked or time.monotonic() - yielded_at_s >= YIELD_INTERVAL_S:
                 await trio.lowlevel.checkpoint()
@@ -199,8 +204,9 @@ class Hub:
             yielded_at_s = time.monotonic()
 
     def turn(self, gather: Gather | None = None) -> tuple[bool, int]:
-        """Poll, handle, commit, publish. Whether there was work for Python, and how many records were committed: more
-        of either may have come meanwhile. gather: may have the commit wait.
+        """Poll, handle, commit, publish; what is in flight afterwards has to be landed. Whether there was work for
+        Python, and how many records were committed: more of either may have come meanwhile. gather: may have the commit
+        wait.
         """
         core, committer = self.core, self.committer
         asked = self._poll()
@@ -242,6 +248,7 @@ class Hub:
 
     async def _obey(self, commands: AsyncIterable[Command]) -> None:
         async for command in commands:
+            await self.committer.settled()
             match command:
                 case ("link", shard, epoch, ring_in, ring_out):
                     self.shards.add(shard)

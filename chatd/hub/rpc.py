@@ -58,7 +58,9 @@ class Rpc:
         self._nursery.start_soon(self._serve, shard, call, payload, self._hub.reaches(shard))
 
     async def _serve(self, shard: int, call: int, payload: bytes, reaches: Callable[[], bool]) -> None:
+        settled = self._hub.committer.settled
         try:
+            await settled()
             name, arguments = msgpack.unpackb(payload, strict_map_key=False)
             method = self._methods.get(name)
             if method is None:
@@ -74,8 +76,9 @@ class Rpc:
         if not call:
             return
         with trio.move_on_after(ANSWER_TIMEOUT_S):
-            while reaches():
-                if self._put(shard, call, answer):
+            while True:
+                await settled()
+                if not reaches() or self._put(shard, call, answer):
                     return
                 await trio.sleep(ANSWER_RETRY_S)
 
@@ -96,6 +99,7 @@ class Rpc:
             if self._hub.core.rpc(shard, call, msgpack.packb([method, list(arguments)])):
                 with trio.move_on_after(timeout_s):
                     await answered.wait()
+                    await self._hub.committer.settled()
         finally:
             del self._asked[call]
         if not answer:

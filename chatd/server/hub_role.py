@@ -9,11 +9,12 @@ import trio
 
 from chatd import logs
 from chatd.engine.native import HubCore
+from chatd.errors import StoreLockedError
 from chatd.hub.core_settings import HubCoreSettings
 from chatd.init import ADMIN_NAME, admin_key_path, ensure_administrator
-from chatd.server.roles import Role, open_patiently
+from chatd.server.roles import Role, store_opened
 from chatd.services.role import run as run_services
-from chatd.storage.sqlite.store import SqliteStore, StoreSettings
+from chatd.storage.stores import open_store
 
 if TYPE_CHECKING:
     from chatd.storage.interface import Store
@@ -44,7 +45,7 @@ def core_settings(settings: dict[str, Any], store: Store) -> HubCoreSettings:
 async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
     """Until ("stop",). ready is reported when recovery is complete."""
     read_only = bool(role.message.get("read_only"))
-    store = await open_patiently(lambda: SqliteStore.open(role.data, StoreSettings(read_only=read_only)))
+    store = await store_opened(lambda: open_store(role.store, role.data, read_only=read_only), StoreLockedError)
     if not read_only and ensure_administrator(store, role.data):
         logs.get().info("first administrator made", name=ADMIN_NAME, key=str(admin_key_path(role.data)))
     core = HubCore(core_settings(role.settings, store))

@@ -1,7 +1,8 @@
 """`--inline`: hub, one shard and the folder in one process and one trio run; the folder's work in a thread.
 
-The same roles with the same commands as under the supervisor, so what tests see here holds there. Nothing is restarted:
-a role that fails ends the process, and whoever started it starts it again.
+The same roles with the same commands as under the supervisor, so what tests see here holds there. A role that fails
+ends the process, and whoever started it starts it again; but for a hub whose database went away: its connections stay,
+and another hub waits for the database.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import trio
 
 from chatd import logs
 from chatd.engine.native import Ring
-from chatd.errors import ChatdError, StoreFailedError
+from chatd.errors import ChatdError, StoreFailedError, StoreLostError
 from chatd.server.roles import ROLES, Role
 from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
 from chatd.supervisor.memory import Memory
@@ -54,32 +55,50 @@ class InlineServer:
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT. Returns the exit status."""
         fold_read, fold_write = os.pipe2(os.O_CLOEXEC)
-        descriptors = {
-            "hub": [fold_read],
-            "folder": [fold_write],
-            "shard": [os.dup(listener.descriptor(0)) for listener in self.listeners],
-        }
+        sockets = [os.dup(listener.descriptor(0)) for listener in self.listeners]
         status = 0
         try:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 async with trio.open_nursery() as nursery:
-                    for role in ("hub", "folder", "shard"):
-                        await self._start(role, descriptors[role], nursery)
-                    await self._link()
+                    nursery.start_soon(self._answer_signals, signals, nursery.cancel_scope)
                     nursery.start_soon(self._beat)
+                    await nursery.start(self._keep_hub, fold_read)
+                    for role, descriptors in (("folder", [fold_write]), ("shard", sockets)):
+                        await nursery.start(self._run_role, role, descriptors)
+                    await self._link()
                     nursery.start_soon(self._watch_memory)
                     self.ready.set()
-                    await self._answer_signals(signals)
-                    nursery.cancel_scope.cancel()
         except* StoreFailedError as failures:
             status = self._failed(failures, EXIT_STORE_FAILED)
         except* ChatdError as failures:
             status = self._failed(failures, EXIT_REFUSES)
         finally:
+            os.close(fold_read)
             os.close(fold_write)
         return status
 
-    async def _start(self, role: str, descriptors: list[int], nursery: trio.Nursery) -> None:
+    async def _keep_hub(self, fold_read: int, *, task_status: trio.TaskStatus[None]) -> None:
+        """A hub, and another one whenever the database goes away."""
+        first = True
+        while True:
+            ended = True
+            try:
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(self._run_role, "hub", [os.dup(fold_read)])
+                    if first:
+                        task_status.started()
+                    elif self.ready.is_set():
+                        await self._link()
+                    first = False
+            except* StoreLostError as lost:
+                ended = False
+                logs.get().warning("the hub ends with its database, another one begins", reason=str(first_of(lost)))
+            if ended:
+                return
+            if self.ready.is_set():
+                await self._commands["shard"].send(("unlink", 0))
+
+    async def _run_role(self, role: str, descriptors: list[int], *, task_status: trio.TaskStatus[None]) -> None:
         self._commands[role], commands = trio.open_memory_channel[tuple[Any, ...]](COMMANDS_MAX)
         stopped = self._stopped[role] = trio.Event()
         message = {
@@ -88,12 +107,8 @@ class InlineServer:
             "listeners": [listener.kind for listener in self.listeners],
             "shards": 1,
         }
-
-        async def run_role(task_status: trio.TaskStatus[None]) -> None:
-            await ROLES[role](Role(message, descriptors, commands, self._heard), task_status=task_status)
-            stopped.set()
-
-        await nursery.start(run_role)
+        await ROLES[role](Role(message, descriptors, commands, self._heard), task_status=task_status)
+        stopped.set()
 
     async def _link(self) -> None:
         """Two objects over each ring, as if the ends were two processes: an end keeps its own positions."""
@@ -127,14 +142,16 @@ class InlineServer:
                 await self._commands["shard"].send(("pressure", level))
                 told = level
 
-    async def _answer_signals(self, signals: Any) -> None:
+    async def _answer_signals(self, signals: Any, scope: trio.CancelScope) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
                 with reloading():
                     await self.reload()
                 continue
-            with trio.move_on_after(self.settings.process.drain_timeout_ms / 1000 + DRAIN_GRACE_S):
-                await self._drain()
+            if self.ready.is_set():
+                with trio.move_on_after(self.settings.process.drain_timeout_ms / 1000 + DRAIN_GRACE_S):
+                    await self._drain()
+            scope.cancel()
             return
 
     async def reload(self) -> None:
@@ -154,11 +171,15 @@ class InlineServer:
 
     @staticmethod
     def _failed(group: BaseExceptionGroup[Any], status: int) -> int:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        logs.get().error(str(error))
+        logs.get().error(str(first_of(group)))
         return status
+
+
+def first_of(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _other_end(ring: Ring) -> Ring:

@@ -6,19 +6,23 @@ The objects are made here, so that hub and shard import no concrete store and no
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
 from chatd import logs
-from chatd.errors import StorageError, StoreLockedError
+from chatd.errors import StorageError, StoreLostError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 LOCK_RETRIES, LOCK_PAUSE_S = 20, 0.1
+LOST_PAUSE_S, TELL_INTERVAL_S = 0.2, 10.0
+
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +43,20 @@ class Role:
     def data(self) -> Path:
         return Path(self.settings["data"])
 
+    @property
+    def store(self) -> str:
+        """Of hub and folder: the setting of that name."""
+        where: str = self.settings["store"]
+        return where
+
 
 async def run_folder(role: Role, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Fold until told to stop, then once more. In a thread: a fold of 100,000 records takes a second."""
     from chatd.engine.native import Portion
-    from chatd.storage.sqlite.fold_loop import fold_until
-    from chatd.storage.sqlite.folder import SqliteFolder
+    from chatd.storage.fold_loop import fold_until
+    from chatd.storage.stores import open_folder
 
-    folder = await _patiently(lambda: SqliteFolder.open(role.data, Portion), StorageError)
+    folder = await store_opened(lambda: open_folder(role.store, role.data, Portion), StorageError)
     task_status.started()
     stop = threading.Event()
     async with trio.open_nursery() as nursery:
@@ -84,20 +94,25 @@ async def run_shard(role: Role, *, task_status: trio.TaskStatus[None] = trio.TAS
     await run(role, task_status=task_status)
 
 
-async def _patiently(make: Callable[[], Any], *errors: type[StorageError]) -> Any:
-    """A predecessor killed a moment ago may still hold its locks; a store that is being made is not there yet."""
-    for _ in range(LOCK_RETRIES):
+async def store_opened(make: Callable[[], Opened], *errors: type[StorageError]) -> Opened:
+    """What make opens, in a thread. A predecessor killed a moment ago may still hold its locks, and a store that is
+    being made is not there yet: such `errors` are waited out for a moment, a database that cannot be reached for ever.
+    """
+    retries, told_at = LOCK_RETRIES, -TELL_INTERVAL_S
+    while True:
         try:
-            return make()
+            return await trio.to_thread.run_sync(make, abandon_on_cancel=True)
+        except StoreLostError as error:
+            if time.monotonic() - told_at >= TELL_INTERVAL_S:
+                told_at = time.monotonic()
+                logs.get().warning("waiting for the database", reason=str(error))
+            await trio.sleep(LOST_PAUSE_S)
         except errors as error:
+            if not retries:
+                raise
+            retries -= 1
             logs.get().debug("waiting for the store", reason=str(error))
             await trio.sleep(LOCK_PAUSE_S)
-    return make()
-
-
-async def open_patiently(make: Callable[[], Any]) -> Any:
-    """For stores that somebody else has locked a moment ago."""
-    return await _patiently(make, StoreLockedError)
 
 
 ROLES: dict[str, Callable[..., Awaitable[None]]] = {"hub": run_hub, "folder": run_folder, "shard": run_shard}

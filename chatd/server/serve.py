@@ -14,7 +14,8 @@ from chatd import logs, secrets
 from chatd.config import Settings
 from chatd.errors import ConfigError
 from chatd.server.roles import LOCK_PAUSE_S, LOCK_RETRIES
-from chatd.storage.sqlite.directory import is_in_use
+from chatd.storage.lock_file import is_in_use
+from chatd.storage.stores import refuse_to_mix
 from chatd.supervisor.core import Supervisor
 from chatd.supervisor.listeners import Listener, close_listeners, open_listeners
 from chatd.supervisor.notify import notify
@@ -27,6 +28,7 @@ def serve(settings: Settings, config_file: Path | None, flags: dict[str, Any]) -
     """Run the server until a signal. Returns the exit status. ConfigError before anything was started."""
     logs.configure(logs.resolved(settings.log.format), settings.log.level, role="supervisor")
     refuse_directory_in_use(settings.data)
+    refuse_to_mix(settings.store, settings.data)
     made = secrets.create(settings.data)
     if made:
         logs.get().info("secrets made", files=[str(path) for path in made])

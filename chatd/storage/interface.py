@@ -4,7 +4,7 @@ One process appends (Store), one folds (Folder), any thread reads through views.
 Timestamps are Unix milliseconds. Every method may raise StorageError; those that can mean something particular say so.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -256,6 +256,21 @@ class Counts(NamedTuple):
     events: int
 
 
+class Finding(NamedTuple):
+    """check: a stable name. file: where. text: what is wrong, for people."""
+
+    check: str
+    file: str
+    text: str
+
+
+class Report(NamedTuple):
+    """Of a check: findings is empty for a sound store. checked: how many rows or files each check looked at."""
+
+    findings: list[Finding]
+    checked: dict[str, int]
+
+
 class FoldResult(NamedTuple):
     """records: how many were folded now. more: unfolded batches remain, call again at once."""
 
@@ -337,6 +352,17 @@ class Store(Protocol):
         Raises StoreFullError (nothing was written, next_pos unchanged) or StoreFailedError (end the process).
         """
 
+    def begin_append(self, pos: int, count: int, blob: bytes, *, urgent: bool = False) -> Awaitable[None] | None:
+        """As append, but without keeping a loop from turning: durable when this returns None, else once the awaitable
+        returned it; that has to be awaited at once, and nothing is appended meanwhile. Either may raise as append,
+        and StoreLostError: whether the batch is stored is not known here (end the process, a new start knows).
+        """
+
+    async def lost(self) -> None:
+        """Wait until this store cannot write any more because what it writes to has gone; then raise StoreLostError.
+        Never returns.
+        """
+
     def replay(self, after_pos: int) -> Iterator[Batch]:
         """Batches that hold records beyond after_pos, in order, without gaps up to next_pos.
 
@@ -364,8 +390,12 @@ class Folder(Protocol):
     def fold_once(self) -> FoldResult:
         """Fold one bounded portion. Does nothing when everything is folded.
 
-        Raises StoreFullError (call again later), StoreFailedError (end the process) or StoreCorruptError.
+        Raises StoreFullError, StoreLostError (call again later), StoreFailedError (end the process) or
+        StoreCorruptError.
         """
+
+    def settle(self) -> None:
+        """Leave as little as possible to do for the next start: before a quiet time."""
 
     def close(self) -> None: ...
 
@@ -392,7 +422,6 @@ ROW_TABLES = {
     "request_key": RowTable(("uid", "key"), frozenset({"result", "created_ms"})),
     "presence": RowTable(("uid",), frozenset({"audience"})),
     "last_seen": RowTable(("uid",), frozenset({"seen_ms"})),
-    "meta": RowTable(("key",), frozenset({"value"})),
     "edit": RowTable(("cid", "target", "seq"), frozenset()),
     "reaction": RowTable(("cid", "target", "uid", "emoji"), frozenset({"seq"})),
     "pin": RowTable(("cid", "target"), frozenset({"uid", "seq"})),
@@ -424,9 +453,8 @@ COLUMN_TYPES: dict[str, tuple[type, ...]] = {
     "hash": _BYTES,
     "content": _BYTES,
     "result": _BYTES + _NOTHING,
-    "direct_key": _TEXT + _BYTES + _NOTHING,
+    "direct_key": _TEXT + _NOTHING,
     "key": _TEXT + _BYTES + _NOTHING,
-    "value": _TEXT + _NUMBER + _BYTES,
 }
 
 
@@ -466,5 +494,7 @@ def checked_row(table: str, content: dict[str, Any]) -> None:
     for column, value in content.items():
         if column in COLUMN_TYPES and not isinstance(value, COLUMN_TYPES[column]):
             raise LocalProtocolError("BAD_ROW", f"row of {table}: {column} cannot be a {type(value).__name__}")
+        if isinstance(value, str) and "\0" in value:
+            raise LocalProtocolError("BAD_ROW", f"row of {table}: {column} has a character that no database takes")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise LocalProtocolError("BAD_ROW", f"row of {table}: {column} does not fit 64 bits")

@@ -22,7 +22,7 @@ BEATS_PER_SILENCE = 5
 
 
 def worker_settings(settings: Settings, role: str, keys: dict[str, Any]) -> dict[str, Any]:
-    """Everything one role needs, and no more: only shards see secrets."""
+    """Everything one role needs, and no more: only shards see secrets, and they do not see the store."""
     told: dict[str, Any] = {
         "data": str(settings.data.absolute()),
         "log": {"format": logs.resolved(settings.log.format), "level": settings.log.level},
@@ -30,7 +30,9 @@ def worker_settings(settings: Settings, role: str, keys: dict[str, Any]) -> dict
         "hub": {**plain(settings.hub), "guests": settings.auth.guests},
         "session": plain(settings.session),
     }
-    if role == "shard":
+    if role != "shard":
+        told["store"] = settings.store
+    else:
         told |= {
             "engine": engine_settings(settings),
             "auth": plain(settings.auth),

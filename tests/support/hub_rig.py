@@ -27,6 +27,7 @@ from support.plain_core import PlainCore
 
 UNLIMITED = {"pulls_per_s": 0, "requests_per_s": 0, "resolves_per_min": 0}
 NO_FLAGS = UserFlag(0)
+FLIGHT_S = 0.003
 WINDOW = (1000, 1 << 20)
 
 
@@ -286,13 +287,26 @@ def abort(message: str) -> NoReturn:
 core_kind = "plain"
 
 
-@pytest.fixture(params=["plain", "native"])
+@pytest.fixture(params=["plain", "native", "native, distant store"])
 def either_core(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test of the module runs on both cores."""
+    """Every test of the module runs on both cores, and with batches that are in flight for a while."""
     global core_kind
     core_kind = request.param
     yield
     core_kind = "plain"
+
+
+def move_away(store: SqliteStore) -> None:
+    """Its batches need a while, in which tasks run."""
+
+    async def fly(pos: int, count: int, blob: bytes, urgent: bool) -> None:
+        await trio.sleep(FLIGHT_S)
+        store.append(pos, count, blob, urgent=urgent)
+
+    def begin_append(pos: int, count: int, blob: bytes, *, urgent: bool = False) -> Any:
+        return fly(pos, count, blob, urgent)
+
+    store.begin_append = begin_append  # type: ignore[method-assign]
 
 
 def plain_only() -> None:
@@ -305,6 +319,8 @@ async def running(path: Path, **settings: Any) -> AsyncIterator[Rig]:
     """A hub on the store of `path`, made if there is none. Ending it is a kill: nothing is folded or cleaned up."""
     store = SqliteStore.open(path, StoreSettings(reserve_bytes=1 << 20))
     core: Any = PlainCore() if core_kind == "plain" else HubCore(HubCoreSettings(log_epoch=store.log_epoch))
+    if core_kind.endswith("distant store"):
+        move_away(store)
     folder = SqliteFolder.open(path, Portion)
     hub = make_hub(core, store, HubSettings.from_mapping(UNLIMITED | settings), abort=abort)
     hub.shards.add(0)

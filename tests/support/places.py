@@ -10,7 +10,7 @@ from typing import Any
 from chatd.testing import ChatdServer
 from support.live import Peer, peer
 
-MODES = {"inline": 1, "one shard": 1, "three shards": 3}
+MODES = {"inline": 1, "one shard": 1, "three shards": 3, "postgresql": 1}
 # A group's log must not fit a stuck reader's queue and socket: LAG after kilobytes instead of hundreds of them.
 SMALL = ("queue.soft_bytes=8192", "queue.low_bytes=4096", "queue.socket_send_bytes=4096", "auth.guests=true")
 meetings = count(1)
@@ -42,8 +42,9 @@ class Place:
             ]
 
 
-def start(directory: Path, mode: str) -> ChatdServer:
-    flags = [word for setting in SMALL for word in ("--set", setting)]
+def start(directory: Path, mode: str, store: str = "sqlite") -> ChatdServer:
+    """store: the setting of that name."""
+    flags = ["--store", store, *(word for setting in SMALL for word in ("--set", setting))]
     if mode == "inline":
         return ChatdServer.start(directory, *flags)
     return ChatdServer.start(directory, *flags, "--shards", str(MODES[mode]), inline=False)

@@ -17,10 +17,11 @@ from unittest.mock import patch
 from chatd.errors import StorageError
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import row_record
+from chatd.storage.lock_file import LockFile
 from chatd.storage.portion import Portion
 from chatd.storage.sqlite import segment_chain
 from chatd.storage.sqlite.check import check_store
-from chatd.storage.sqlite.directory import LockFile, remove_database
+from chatd.storage.sqlite.directory import remove_database
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
 from support.faultvfs import FaultVfs, Keep

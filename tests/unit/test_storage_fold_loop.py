@@ -10,10 +10,10 @@ import pytest
 from support.journal_batches import event_batch
 
 from chatd.errors import StoreFullError
+from chatd.storage import fold_loop
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import row_record
 from chatd.storage.portion import Portion
-from chatd.storage.sqlite import fold_loop
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
 
@@ -82,7 +82,7 @@ def test_a_full_pipe_does_not_hold_the_fold_up(folder: SqliteFolder, pipe: tuple
 def test_a_full_disk_is_waited_for(
     folder: SqliteFolder, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fold_loop, "FULL_RETRY_S", 0.001)
+    monkeypatch.setattr(fold_loop, "RETRY_S", 0.001)
     fold_once, failures = folder.fold_once, [StoreFullError("full"), StoreFullError("full")]
 
     def full_twice() -> object:

@@ -9,8 +9,7 @@ import apsw
 import pytest
 from support.journal_batches import event_batch
 
-from chatd.errors import InternalError, LocalProtocolError, StoreCorruptError, StoreFailedError, StoreLockedError
-from chatd.storage import journal_codec as codec
+from chatd.errors import LocalProtocolError, StoreCorruptError, StoreFailedError, StoreLockedError
 from chatd.storage.interface import parse_row, row_record
 from chatd.storage.sqlite.directory import segment_numbers, segment_path
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
@@ -42,27 +41,6 @@ def test_what_was_appended_is_replayed_after_reopening(tmp_path: Path, store: Sq
     assert [batch.pos for batch in batches] == list(range(1, 1501, 50))
     assert all(batch.blob == event_batch(batch.pos, 50) for batch in batches)
     again.close()
-
-
-@pytest.mark.parametrize(("after", "first"), [(0, 1), (49, 1), (50, 51), (77, 51), (1449, 1401), (1450, 1451)])
-def test_replay_begins_with_the_batch_that_holds_the_next_record(store: SqliteStore, after: int, first: int) -> None:
-    fill(store, 30)
-    batches = list(store.replay(after))
-    assert batches[0].pos == first
-    assert batches[-1].pos == 1451
-
-
-def test_replay_after_the_last_record_is_empty(store: SqliteStore) -> None:
-    assert list(store.replay(0)) == []
-    fill(store, 2)
-    assert list(store.replay(100)) == []
-
-
-def test_a_batch_out_of_order_is_a_bug_of_the_caller(store: SqliteStore) -> None:
-    with pytest.raises(InternalError):
-        store.append(2, 1, event_batch(2, 1))
-    with pytest.raises(InternalError):
-        store.append(1, 0, b"")
 
 
 def test_only_one_process_holds_the_directory(tmp_path: Path, store: SqliteStore) -> None:
@@ -186,13 +164,6 @@ def test_a_segment_of_another_directory_is_refused(tmp_path: Path, store: Sqlite
         shutil.copy(path, tmp_path / path.name)
     with pytest.raises(StoreCorruptError, match="another data directory"):
         SqliteStore.open(tmp_path, SMALL)
-
-
-def test_highest_ids_come_from_rows_that_are_not_folded_yet(store: SqliteStore) -> None:
-    rows = [("user", 3), ("user", 9), ("device", 4), ("conversation", 12)]
-    blob = b"".join(codec.encode_row(row_record(table, {"id": number})) for table, number in rows)
-    store.append(1, 5, event_batch(1, 1) + blob)
-    assert store.highest_ids() == (9, 4, 0, 12)
 
 
 @pytest.mark.parametrize(

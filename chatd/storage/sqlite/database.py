@@ -6,13 +6,13 @@ the newest folds, but never half of one and never their order. Nothing is lost b
 database after it. So what a power loss takes back is still in the journal and is folded again.
 """
 
-import secrets
 import time
 from pathlib import Path
 
 import apsw
 
 from chatd.errors import StoreCorruptError
+from chatd.storage.counters import new_log_epoch
 from chatd.storage.sqlite.connection import connect, storage_errors
 from chatd.storage.sqlite.directory import MAIN_NAME, remove_database, removing_on_error, sync_directory
 from chatd.storage.sqlite.migrate import load_migrations, migrate
@@ -91,8 +91,3 @@ def refuse_if_damaged(connection: apsw.Connection, path: Path) -> None:
 def meta_number(connection: apsw.Connection, key: str) -> int:
     value = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).get
     return int(value) if value is not None else 0
-
-
-def new_log_epoch() -> int:
-    """Not 0, and below 2**62 so that it fits every integer on its way."""
-    return secrets.randbelow(2**62 - 1) + 1

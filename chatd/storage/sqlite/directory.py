@@ -1,30 +1,22 @@
 """The data directory: which files there are, who may write, and the space kept for hard times.
 
-    chatd.db                 the main database          journal-NNNNNNNN.db   segments, see segment.py
-    lock                     flock of the one writer; its text names the segment in use
-    folder.lock              flock of the one folder
-    synced                   one word: how far the journal is on the disk for certain, see synced.py
-    reserve                  bytes given back when the disk is full, so that what frees space can still be done
-    secrets/                 not ours; made by `chatd init`
-
-Facts: SQLite locks single statements, not a process; a second hub would happily interleave. flock belongs to the open
-file description and dies with the process, however it ends. Consequence: one flock per role, taken before any SQLite
-file is touched and never given back.
+chatd.db                 the main database          journal-NNNNNNNN.db   segments, see segment.py
+lock                     flock of the one writer; its text names the segment in use
+folder.lock              flock of the one folder
+synced                   one word: how far the journal is on the disk for certain, see synced.py
+reserve                  bytes given back when the disk is full, so that what frees space can still be done
+secrets/                 not ours; made by `chatd init`
 """
 
-import errno
-import fcntl
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from chatd.errors import ConfigError, StorageError, StoreLockedError
+from chatd.storage.lock_file import WRITER_LOCK
 
 MAIN_NAME = "chatd.db"
-WRITER_LOCK = "lock"
-FOLDER_LOCK = "folder.lock"
 RESERVE_NAME = "reserve"
 SEGMENT_PATTERN = re.compile(r"journal-(\d{8})\.db")
 SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
@@ -71,64 +63,6 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def is_in_use(directory: Path) -> bool:
-    """Does a process hold the writer's lock now? Takes nothing."""
-    with suppress(OSError), (directory / WRITER_LOCK).open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def prepare_directory(path: Path) -> None:
-    """Make the directory if it is missing, for this user only."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"the data directory {path} cannot be made: {error.strerror}") from error
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"the data directory {path} is not readable and writable for this user; chown it, or run as its owner"
-        )
-
-
-class LockFile:
-    """An exclusive flock, held until close or the end of the process, and a few durable bytes of text."""
-
-    def __init__(self, directory: Path, name: str, role: str) -> None:
-        self._path = directory / name
-        try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            if error.errno != errno.EROFS:
-                raise StorageError(f"{self._path} cannot be opened: {error.strerror}") from error
-            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._fd)
-            self._fd = -1
-            if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
-                raise StorageError(f"{self._path} cannot be locked: {error.strerror}") from error
-            raise StoreLockedError(
-                f"{directory} is in use: another process is its {role}. Stop that one first, or use another --data"
-            ) from error
-
-    def text(self) -> str:
-        return os.pread(self._fd, 64, 0).decode("ascii", "replace").strip()
-
-    def write(self, text: str) -> None:
-        """Durable when it returns. One sector, so it is the old text or the new one."""
-        os.pwrite(self._fd, text.ljust(32).encode("ascii") + b"\n", 0)
-        os.fsync(self._fd)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 class Reserve:

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import apsw
 
 from chatd.errors import StorageError, StoreCorruptError, StoreFullError
+from chatd.storage.fold_sql import change_of, newest
 from chatd.storage.interface import FoldResult, Portion
-from chatd.storage.journal_codec import EVENT_TOMBSTONE
+from chatd.storage.journal_codec import EVENT_TOMBSTONE, RowTuple
+from chatd.storage.lock_file import FOLDER_LOCK, LockFile
 from chatd.storage.sqlite.connection import WAL_BYTES_KEPT, connect, storage_errors
 from chatd.storage.sqlite.database import PAGE_BYTES, meta_number
-from chatd.storage.sqlite.directory import FOLDER_LOCK, MAIN_NAME, LockFile, Reserve
-from chatd.storage.sqlite.fold_rows import apply_rows
+from chatd.storage.sqlite.directory import MAIN_NAME, Reserve
 from chatd.storage.sqlite.segment import rewrite_wal
 from chatd.storage.sqlite.segment_chain import SegmentChain
 
@@ -76,6 +77,8 @@ _FORGET_REQUESTS = (
     "DELETE FROM request_key WHERE (uid, key) IN "
     "(SELECT uid, key FROM request_key WHERE created_ms < ? ORDER BY created_ms LIMIT ?)"
 )
+# Ids of deleted rows are not given out again.
+_RAISE_HIGHEST = "INSERT INTO meta VALUES(?1, ?2) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
 _SET_FOLDED_POS = "UPDATE meta SET value = ? WHERE key = 'folded_pos'"
 
 
@@ -281,6 +284,12 @@ def left_out(main: apsw.Connection, sql: str, rows: Iterable[tuple[Any, ...]]) -
     return next(seen) - (main.total_changes() - before)
 
 
-def newest(records: Iterable[tuple[Any, ...]], *, key_columns: int) -> list[tuple[Any, ...]]:
-    """The last record of each key, sorted by key."""
-    return sorted({record[:key_columns]: record for record in records}.values())
+def apply_rows(main: apsw.Connection, rows: Iterable[RowTuple]) -> None:
+    """Within the caller's transaction."""
+    highest: dict[str, int] = {}
+    for pos, payload in rows:
+        change = change_of(pos, payload)
+        main.execute(change.sql, change.bindings)
+        if change.table:
+            highest[change.table] = max(highest.get(change.table, 0), change.id)
+    main.executemany(_RAISE_HIGHEST, [(f"highest_{table}", value) for table, value in highest.items()])

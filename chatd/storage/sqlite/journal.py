@@ -21,9 +21,9 @@ from chatd.errors import (
     StoreFullError,
 )
 from chatd.storage.interface import Batch
+from chatd.storage.lock_file import LockFile
 from chatd.storage.sqlite.connection import explained, storage_errors
 from chatd.storage.sqlite.directory import (
-    LockFile,
     Reserve,
     remove_database,
     segment_in_use,

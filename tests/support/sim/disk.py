@@ -6,9 +6,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+from chatd.storage.lock_file import LockFile
 from chatd.storage.sqlite import directory as directory_module
 from chatd.storage.sqlite import folder, journal, segment, segment_chain
-from chatd.storage.sqlite.directory import LockFile, Reserve, remove_database
+from chatd.storage.sqlite.directory import Reserve, remove_database
 from support.faultvfs import FaultVfs, Keep
 
 KEEPS: tuple[Keep, ...] = ("none", "all", "random", "torn")

@@ -16,18 +16,18 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from chatd.errors import StoreFullError
-from chatd.storage.sqlite.folder import SqliteFolder
+from chatd.errors import StoreFullError, StoreLostError
+from chatd.storage.interface import Folder
 
 INTERVAL_S = 1.0
 # Of the thread that folds while nothing presses: a third of the weight of a process with nice 0. With a tenth (10) one
 # portion can take 6 s while hub and shard fill two cores, and at 250,000 records a second the tail has room for 8 s.
 POLITE_NICE = 5
-# While the disk is full: recovery within 5 s of the return of space is promised.
-FULL_RETRY_S = 1.0
+# While the disk is full or the database away: recovery within 5 s of their return is promised.
+RETRY_S = 1.0
 
 
-def fold_until(stop: threading.Event, folder: SqliteFolder, pipe: int, *, interval_s: float = INTERVAL_S) -> None:
+def fold_until(stop: threading.Event, folder: Folder, pipe: int, *, interval_s: float = INTERVAL_S) -> None:
     """Fold until `stop` is set; the portion being folded is finished first.
 
     pipe: after every fold, folded_pos is written to this descriptor, 8 bytes little-endian. A reader that does not read
@@ -40,8 +40,8 @@ def fold_until(stop: threading.Event, folder: SqliteFolder, pipe: int, *, interv
         while not stop.is_set():
             try:
                 result = folder.fold_once() if behind else polite.submit(folder.fold_once).result()
-            except StoreFullError:
-                stop.wait(FULL_RETRY_S)
+            except (StoreFullError, StoreLostError):
+                stop.wait(RETRY_S)
                 continue
             if result.folded_pos != told:
                 told = result.folded_pos if tell(pipe, result.folded_pos) else -1

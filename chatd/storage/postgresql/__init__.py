@@ -1,0 +1,1 @@
+"""The store on PostgreSQL. docs/internals/postgresql.md has the overview."""
