@@ -138,7 +138,9 @@ def _explain(error: ValidationError, path: Path | None) -> str:
             lines.append(f"  {key}: there is no such setting; see `chatd config example`")
         else:
             said = fault["msg"].removeprefix("Value error, ")
-            lines.append(f"  {key}: {said}, not {fault['input']!r:.80}")
+            # A password may be in it.
+            found = "" if key == "store" else f", not {fault['input']!r:.80}"
+            lines.append(f"  {key}: {said}{found}")
     return "\n".join(lines)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LOCK_RETRIES, LOCK_PAUSE_S = 20, 0.1
 LOST_PAUSE_S, TELL_INTERVAL_S = 0.2, 10.0
+# A store that is being made, or a server that restarts, is nothing to tell anybody.
+TELL_AFTER_S = 2.0
 
 Opened = TypeVar("Opened")
 
@@ -98,7 +100,7 @@ async def store_opened(make: Callable[[], Opened], *errors: type[StorageError]) 
     """What make opens, in a thread. A predecessor killed a moment ago may still hold its locks, and a store that is
     being made is not there yet: such `errors` are waited out for a moment, a database that cannot be reached for ever.
     """
-    retries, told_at = LOCK_RETRIES, -TELL_INTERVAL_S
+    retries, told_at = LOCK_RETRIES, time.monotonic() + TELL_AFTER_S - TELL_INTERVAL_S
     while True:
         try:
             return await trio.to_thread.run_sync(make, abandon_on_cancel=True)

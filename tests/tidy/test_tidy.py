@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chatd.wire": set(),
     "chatd.client": {"chatd.wire"},
     "chatd.testing": {"chatd.client", "chatd.wire", "chatd.secrets"},
-    "chatd.storage": {"chatd.config"},
+    "chatd.storage": {"chatd.config", "chatd.bridge"},
+    "chatd.bridge": set(),
     "chatd.clock": set(),
     "chatd.config": set(),
     "chatd.logs": set(),
@@ -42,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 NATIVE_ADAPTER = "chatd.engine.native"
 ONLY_FOR: dict[str, set[str]] = {"chatd._native": {NATIVE_ADAPTER}}
 # Concrete stores are chosen at the top; hub, services and gateways know the interface only.
-CONCRETE_STORES = ("chatd.storage.sqlite", "chatd.storage.postgres")
+CONCRETE_STORES = ("chatd.storage.sqlite", "chatd.storage.postgresql", "chatd.storage.stores")
 KNOWS_CONCRETE_STORES = {"chatd.storage"} | TOP
 FORBIDDEN_LIBRARIES: dict[str, set[str]] = {
     "chatd.wire": {"trio", "anyio", "asyncio", "socket", "select", "time", "random", "threading"},

@@ -101,5 +101,16 @@ def test_engine_settings_are_fields_of_the_engine() -> None:
 
 def test_sections_become_json() -> None:
     for name in Settings.model_fields:
-        if name != "data":
+        if name not in ("data", "store"):
             assert json.loads(json.dumps(plain(getattr(load(), name)))) is not None
+
+
+def test_the_store_is_sqlite_or_a_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().store == "sqlite"
+    monkeypatch.setenv("CHATD_STORE", "postgresql://chatd:secret@db1,db2/chatd")
+    assert load().store == "postgresql://chatd:secret@db1,db2/chatd"
+    assert "secret" not in load().model_dump_json()
+    for wrong in ("mysql://x", "postgresql://chatd@db/chatd?password=secret"):
+        with pytest.raises(ConfigError, match=r"store: (must be|has its password)") as refused:
+            load(flags={"store": wrong})
+        assert "secret" not in str(refused.value)

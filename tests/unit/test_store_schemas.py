@@ -22,8 +22,12 @@ from chatd.storage.stores import migration_plan
 
 ONLY_POSTGRESQL = {"batch"}
 """The journal, which SQLite keeps in files of its own."""
-UNTYPED = {("meta", "value"), ("conversation", "direct_key")}
-"""SQLite has no type there."""
+UNTYPED = {
+    ("meta", "value"),
+    ("conversation", "direct_key"),
+    *(("send", name) for name in ("device", "cseq", "cid", "seq")),
+}
+"""SQLite has no type there; of a view it knows none."""
 TYPES = {"INTEGER": "bigint", "TEXT": "text", "BLOB": "bytea"}
 
 
@@ -38,7 +42,7 @@ class Column(NamedTuple):
 def sqlite_columns() -> dict[str, list[Column]]:
     connection = apsw.Connection(":memory:")
     sqlite.migrate(connection, sqlite.load_migrations())
-    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")]
     found: dict[str, list[Column]] = {}
     for table in tables:
         columns = connection.execute(f"SELECT name, type, \"notnull\", pk FROM pragma_table_info('{table}')")

@@ -5,7 +5,19 @@ import sys
 
 import pytest
 
-HEAVY = {"pydantic", "pydantic_settings", "typer", "textual", "apsw", "chatd.config", "rich", "structlog"}
+HEAVY = {
+    "pydantic",
+    "pydantic_settings",
+    "typer",
+    "textual",
+    "apsw",
+    "asyncpg",
+    "uvloop",
+    "asyncio",
+    "chatd.config",
+    "rich",
+    "structlog",
+}
 
 
 @pytest.mark.parametrize(("role", "allowed"), [("shard_role", set()), ("hub_role", {"apsw"})])
