@@ -29,7 +29,7 @@ Function = Callable[..., Coroutine[Any, Any, Result]]
 class _Call:
     """function(*args) on its way; `deliver` is called on the other loop with what became of it."""
 
-    __slots__ = ("args", "cancelled", "deliver", "function", "task", "timeout_s")
+    __slots__ = ("args", "begun", "cancelled", "deliver", "function", "task", "timeout_s")
 
     def __init__(
         self,
@@ -40,11 +40,14 @@ class _Call:
     ) -> None:
         self.function, self.args, self.timeout_s, self.deliver = function, args, timeout_s, deliver
         self.task: asyncio.Task[None] | None = None
-        self.cancelled = False
+        self.begun = self.cancelled = False
 
     async def run(self) -> None:
         result: outcome.Outcome[Any]
+        self.begun = True
         try:
+            if self.cancelled:
+                raise asyncio.CancelledError
             async with asyncio.timeout(self.timeout_s):
                 result = outcome.Value(await self.function(*self.args))
         except BaseException as error:  # noqa: BLE001 whoever called is told
@@ -52,8 +55,9 @@ class _Call:
         self.deliver(result)
 
     def cancel(self) -> None:
+        """A task that is cancelled before its first step never takes it, and nobody would be told."""
         self.cancelled = True
-        if self.task is not None:
+        if self.task is not None and self.begun:
             self.task.cancel()
 
 
@@ -64,7 +68,7 @@ class Bridge:
         self._loop = uvloop.new_event_loop()
         self._calls: deque[_Call] = deque(maxlen=CALLS_MAX)
         self._called = False
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], _Call] = {}
         self._answers: deque[tuple[trio.lowlevel.Task, outcome.Outcome[Any]]] = deque(maxlen=CALLS_MAX)
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -139,14 +143,13 @@ class Bridge:
         while self._calls:
             call = self._calls.popleft()
             task = call.task = self._loop.create_task(call.run())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-            if call.cancelled:
-                task.cancel()
+            self._running[task] = call
+            task.add_done_callback(self._running.pop)
 
     def _stop(self) -> None:
-        for task in self._running:
-            task.cancel()
+        self._begin_all()
+        for call in self._running.values():
+            call.cancel()
         end = self._loop.create_task(self._ended())
         end.add_done_callback(lambda _: self._loop.stop())
 

@@ -78,14 +78,19 @@ class Nemesis:
     async def kill(self, role: str) -> None:
         """Kill one process of that role while SENDs are unanswered, then wait until acks flow again."""
         pid = await self._victim(role)
-        kill = Kill(role, now(), sum(len(probe.pending) for probe in self.probes))
-        self.run.kills.append(kill)
+        kill = self.begin(role)
         if role == "supervisor":
             self.server.kill()
             await trio.to_thread.run_sync(self.server.launch)
         else:
             os.kill(pid, signal.SIGKILL)
         await self._recovered(kill)
+
+    def begin(self, role: str) -> Kill:
+        """Note that it happens now."""
+        kill = Kill(role, now(), sum(len(probe.pending) for probe in self.probes))
+        self.run.kills.append(kill)
+        return kill
 
     async def _victim(self, role: str) -> int:
         """One process of that role, at a moment when SENDs are unanswered."""
@@ -104,11 +109,17 @@ class Nemesis:
 
 
 async def kill_under_load(
-    server: ChatdServer, roles: Sequence[str], *, groups: int = 3, seed: int = 1, run: Run | None = None
+    server: ChatdServer,
+    roles: Sequence[str],
+    *,
+    groups: int = 3,
+    seed: int = 1,
+    run: Run | None = None,
+    nemesis: Callable[..., Nemesis] = Nemesis,
 ) -> Run:
     """Run probes in `groups` groups of three and kill the roles in turn. Ends with the final read of every log.
 
-    run: where to record, for a caller who wants what there is when this raises.
+    run: where to record, for a caller who wants what there is when this raises. nemesis: makes who kills.
     """
     run = Run() if run is None else run
     probes: list[Probe] = []
@@ -126,10 +137,10 @@ async def kill_under_load(
             nursery.start_soon(load, run, probe, cids[index // 3])
         for probe in probes:
             await probe.welcome.wait()
-        nemesis = Nemesis(server, run, probes, seed)
+        killer = nemesis(server, run, probes, seed)
         for role in roles:
-            await trio.sleep(nemesis.random.uniform(0.2, 0.6))
-            await nemesis.kill(role)
+            await trio.sleep(killer.random.uniform(0.2, 0.6))
+            await killer.kill(role)
         await trio.sleep(0.5)
         run.loading = False
         await settle(run, probes, [cids[index // 3] for index in range(len(probes))])

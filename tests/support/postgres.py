@@ -69,6 +69,25 @@ class Postgres:
                 raise RuntimeError(f"PostgreSQL did not start:\n{(self.directory / 'log').read_text()[-3000:]}")
             time.sleep(0.05)
 
+    def standby(self) -> "Postgres":
+        """A copy that follows this server, without whose word no commit of this one is answered from then on."""
+        other = type(self)(Path(mkdtemp(prefix="chatd-postgres-")))
+        other.directory.chmod(0o755)
+        if USER:
+            shutil.chown(other.directory, USER, USER)
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        source = f"host=127.0.0.1 port={self.port} user=chatd"
+        other._run("pg_basebackup", "-D", "data", "-R", "--checkpoint=fast", "-d", source)
+        other.start()
+        self.sql("SELECT pg_reload_conf()")
+        return other
+
+    def promote(self) -> None:
+        """The standby becomes a server that may write."""
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = ''")
+        self.sql("SELECT pg_reload_conf()")
+        self.sql("SELECT pg_promote()")
+
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT: fast shutdown. SIGQUIT: as a crash of the server, all of its processes at once."""
         if self.process is not None:
@@ -98,6 +117,11 @@ class Postgres:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text().split()]
 
+    @staticmethod
+    def signal(pid: int, number: signal.Signals) -> None:
+        """To one of `backends`."""
+        os.kill(pid, number)
+
     def database(self) -> str:
         """The DSN of a new, empty database."""
         self._databases += 1
@@ -125,9 +149,12 @@ class Postgres:
             server.start(*options)
             yield server
         finally:
-            if server.process is not None and server.process.poll() is None:
-                server.stop()
-            shutil.rmtree(server.directory, ignore_errors=True)
+            server.remove()
+
+    def remove(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def as_user() -> dict[str, Any]:

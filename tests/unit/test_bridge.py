@@ -2,10 +2,12 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import trio
+import trio.testing
 
 from chatd.bridge import Bridge
 from chatd.errors import InternalError
@@ -98,6 +100,26 @@ async def test_a_call_that_ends_in_spite_of_its_cancelling_returns(bridge: Bridg
             await trio.to_thread.run_sync(begun.wait)
             scope.cancel()
     assert result == "done"
+
+
+async def test_a_call_that_is_cancelled_before_it_begins_ends(bridge: Bridge) -> None:
+    begun: list[str] = []
+
+    async def busy() -> None:
+        time.sleep(0.1)  # noqa: ASYNC251 the loop has to take both at once
+
+    async def slow() -> None:
+        begun.append("slow")
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bridge.call, busy)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(bridge.call, slow)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert not begun
+    assert await bridge.call(doubled, 2) == 4
 
 
 async def test_deadlines_are_kept(bridge: Bridge) -> None:

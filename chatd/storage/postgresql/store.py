@@ -9,6 +9,7 @@ repeat by device and cseq what they have no answer for. (docs/decisions/0008 has
 import asyncio
 import time
 from collections.abc import Awaitable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from chatd.bridge import Bridge
@@ -80,6 +81,7 @@ class PostgresStore:
         self._insert: Any = None
         # The library refuses a second operation on a connection; what comes meanwhile has to wait.
         self._turn = asyncio.Lock()
+        self._ended = asyncio.Event()
         self._appended_at = 0.0
 
     @classmethod
@@ -113,7 +115,7 @@ class PostgresStore:
         return self._bridge.call(self._append, pos, count, blob)
 
     async def lost(self) -> None:
-        """See interface.Store. Asks every PING_INTERVAL_S in which nothing was appended."""
+        """See interface.Store. An end is heard of at once; a silent server is asked now and then."""
         await self._bridge.call(self._watch)
 
     def replay(self, after_pos: int) -> Iterator[Batch]:
@@ -166,6 +168,7 @@ class PostgresStore:
 
     async def _open(self) -> None:
         connection = self._connection = await connect(self._dsn, "hub")
+        connection.add_termination_listener(lambda _: self._ended.set())
         self._name = await database_name(connection)
         with storage_errors("open", self._name):
             await self._lock(connection)
@@ -214,10 +217,12 @@ class PostgresStore:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(PING_INTERVAL_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PING_INTERVAL_S):
+                    await self._ended.wait()
+            if self._ended.is_set():
+                raise StoreLostError(f"the session that writes to {self._name} has ended")
             with storage_errors("reach", self._name):
-                if self._connection.is_closed():
-                    raise StoreLostError(f"the session that writes to {self._name} has ended")
                 if time.monotonic() - self._appended_at >= PING_INTERVAL_S:
                     async with self._turn:
                         await self._connection.fetchval("SELECT 1")
