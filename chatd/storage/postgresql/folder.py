@@ -15,7 +15,7 @@ from chatd.bridge import Bridge
 from chatd.errors import StorageError, StoreCorruptError, StoreLostError
 from chatd.storage.fold_sql import change_of, newest
 from chatd.storage.interface import FoldResult, Portion
-from chatd.storage.journal_codec import EVENT_TOMBSTONE, RowTuple
+from chatd.storage.journal_codec import RowTuple
 from chatd.storage.postgresql.connection import (
     FOLDER_LOCK,
     connect,
@@ -62,10 +62,11 @@ _LATE_SENDS = _of_arrays(
     "device, first, last, sends",
     texts=1,
 )
+# The bit is EVENT_TOMBSTONE of the journal's codec.
 _REDACTIONS = _of_arrays(
     "WITH gone AS MATERIALIZED (SELECT (SELECT first_id + portion.seq - first_seq FROM event_run r "
     "WHERE r.cid = portion.cid AND first_seq <= portion.seq ORDER BY first_seq DESC LIMIT 1) AS id FROM {}) "
-    f"UPDATE event SET body = '', flags = flags | {EVENT_TOMBSTONE} FROM gone WHERE event.id = gone.id",
+    "UPDATE event SET body = '', flags = flags | 4 FROM gone WHERE event.id = gone.id",
     "cid, seq, pos",
 )
 _HEADS = _of_arrays(
