@@ -81,7 +81,7 @@ coverage: develop    ## lines and branches of the parsing code that the tests re
 bench: develop .venv/.services-stamp     ## chatd beside its peers: SCENARIO=relay|durable|…|all, BENCH_ARGS="--json FILE …"
 	$(PYTHON_VENV) -m bench $(SCENARIO) $(BENCH_ARGS)
 
-wire: develop    ## write the files generated from protocol/schema.toml anew
+wire: .venv/.link-stamp    ## write the files generated from protocol/schema.toml anew
 	$(PYTHON_VENV) protocol/generate.py
 
 clean:           ## remove everything that was built, but not ./data

@@ -240,6 +240,7 @@
 #define CHATD_CLOSE_INTERNAL 20
 #define CHATD_CLOSE_TLS_FAILED 21
 #define CHATD_CLOSE_PROXY_FAILED 22
+#define CHATD_CLOSE_REPLACED 23
 
 /* limits */
 #define CHATD_LIMIT_SEND_BODY_BYTES_MAX 32768
@@ -410,7 +411,7 @@ struct chatd_close_rule {
     const char *name; /* wire, metric label and log field */
     uint8_t then;     /* 1 reconnect with the ticket, 2 reconnect with a credential, 3 stop */
 };
-static const struct chatd_close_rule chatd_closes[23] = {
+static const struct chatd_close_rule chatd_closes[24] = {
     [1] = { "NORMAL", 3 },
     [2] = { "PEER_CLOSED", 1 },
     [3] = { "PEER_RESET", 1 },
@@ -433,6 +434,7 @@ static const struct chatd_close_rule chatd_closes[23] = {
     [20] = { "INTERNAL", 1 },
     [21] = { "TLS_FAILED", 2 },
     [22] = { "PROXY_FAILED", 3 },
+    [23] = { "REPLACED", 3 },
 };
 struct chatd_error_rule {
     const char *name;

@@ -145,6 +145,7 @@ CLOSED: dict[int, tuple[type[ClosedError], str]] = {
     Close.PEER_CLOSED: (ClosedError, AGAIN),
     Close.PEER_RESET: (ClosedError, AGAIN),
     Close.GOING_AWAY: (ClosedError, AGAIN),
+    Close.REPLACED: (TakenOverError, "another device of this user is online instead: so many are allowed here"),
     Close.TAKEN_OVER: (TakenOverError, "another program is this device now: give each one its own state file"),
     Close.SLOW: (ClosedError, f"take events faster, or use a smaller window; {AGAIN}"),
     Close.SLOW_FRAME: (ClosedError, f"the network is too slow; {AGAIN}"),

@@ -213,6 +213,8 @@ class Hub(Section):
     """Devices that one user may have registered."""
     user_devices_online_max: Annotated[int, Field(ge=1, le=1000)] = 10
     """Devices of one user online at a time."""
+    user_devices_online_policy: Literal["refuse", "replace"] = "refuse"
+    """When one more comes: it is refused with LIMIT_REACHED, or the one that came first is closed with REPLACED."""
     user_conversations_max: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
     """Conversations of one user."""
     user_groups_owned_max: Annotated[int, Field(ge=1, le=1_000_000)] = 100

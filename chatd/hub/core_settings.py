@@ -35,6 +35,8 @@ class HubCoreSettings:
     parked_records_max: int = 100_000
     parked_bytes_max: int = 32 << 20
     devices_online_max: int = 10
+    devices_online_replace: bool = False
+    """One more device closes the one that came first, instead of being refused."""
     """Of one user at a time; the next login gets LIMIT_REACHED."""
     subscriptions_max: int = 1_000
     """Of one session; the next SUBSCRIBE gets LIMIT_REACHED."""

@@ -32,6 +32,7 @@ def core_settings(settings: dict[str, Any], store: Store) -> HubCoreSettings:
         tail_records_max=hub["tail_events_max"],
         tail_bytes_max=hub["tail_bytes_max"],
         devices_online_max=hub["user_devices_online_max"],
+        devices_online_replace=hub["user_devices_online_policy"] == "replace",
         sends_per_s=session["sends_per_s"],
         sends_burst=session["sends_burst"],
         amplification_max=session["amplification_max"],

@@ -314,6 +314,7 @@ class Close(IntEnum):
     INTERNAL = 20
     TLS_FAILED = 21
     PROXY_FAILED = 22
+    REPLACED = 23
 
 
 # flags by op
@@ -1424,6 +1425,7 @@ CLOSE_THEN: Final[dict[int, str]] = {
     Close.INTERNAL: "ticket",
     Close.TLS_FAILED: "fresh",
     Close.PROXY_FAILED: "stop",
+    Close.REPLACED: "stop",
 }
 
 ERROR_CLASS: Final[dict[int, str]] = {

@@ -255,6 +255,7 @@ cdef enum:
     CLOSE_INTERNAL = 20
     CLOSE_TLS_FAILED = 21
     CLOSE_PROXY_FAILED = 22
+    CLOSE_REPLACED = 23
 
 # limits
 cdef enum:
@@ -343,7 +344,7 @@ cdef enum:
 # Sizes of the tables below: a code at or above them is unknown.
 cdef enum:
     WIRE_KINDS_SIZE = 38
-    WIRE_CLOSES_SIZE = 23
+    WIRE_CLOSES_SIZE = 24
     WIRE_ERRORS_SIZE = 601
 
 # Bit n: extension n of a SEND is judged by the hub's Python side.
@@ -435,7 +436,7 @@ cdef extern from *:
         const char *name; /* wire, metric label and log field */
         uint8_t then;     /* 1 reconnect with the ticket, 2 reconnect with a credential, 3 stop */
     };
-    static const __attribute__((unused)) struct wire_close_rule wire_closes[23] = {
+    static const __attribute__((unused)) struct wire_close_rule wire_closes[24] = {
         [1] = { "NORMAL", 3 },
         [2] = { "PEER_CLOSED", 1 },
         [3] = { "PEER_RESET", 1 },
@@ -458,6 +459,7 @@ cdef extern from *:
         [20] = { "INTERNAL", 1 },
         [21] = { "TLS_FAILED", 2 },
         [22] = { "PROXY_FAILED", 3 },
+        [23] = { "REPLACED", 3 },
     };
     struct wire_error_rule {
         const char *name;

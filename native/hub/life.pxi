@@ -19,6 +19,7 @@ cdef int hub_settings_read(hub_settings_t* to, object settings) except -1:
     to.parked_records_max = settings.parked_records_max
     to.parked_bytes_max = settings.parked_bytes_max
     to.devices_online_max = settings.devices_online_max
+    to.devices_online_replace = settings.devices_online_replace
     to.subscriptions_max = settings.subscriptions_max
     to.receipt_members_max = settings.receipt_members_max
     to.sends_per_s = settings.sends_per_s

@@ -37,9 +37,20 @@ cdef uint16_t hub_login_fault(hub_t* h, const link_login* login, const hub_devic
         return ERR_AUTH_FAILED
     if login.token_epoch < u.token_epoch or d.flags & DEVICE_FLAG_REVOKED:
         return ERR_REVOKED
-    if d.handle == 0 and d.login.handle == 0 and u.online_count >= h.settings.devices_online_max:
+    if hub_is_one_too_many(h, d, u) and not h.settings.devices_online_replace:
         return ERR_LIMIT_REACHED
     return 0
+
+cdef inline bint hub_is_one_too_many(const hub_t* h, const hub_device_t* d, const hub_user_t* u) noexcept nogil:
+    return d.handle == 0 and d.login.handle == 0 and u.online_count >= h.settings.devices_online_max
+
+# The device of the user that came first goes, so that another one may come.
+cdef void hub_replace_oldest(hub_t* h, const hub_user_t* u) noexcept nogil:
+    cdef hub_device_t* oldest = u.online
+    while oldest.next_of_user != NULL:
+        oldest = oldest.next_of_user
+    hub_say_kick(h, oldest.shard, oldest.handle, CLOSE_REPLACED)
+    hub_session_end(h, oldest)
 
 cdef hub_outcome hub_on_login(hub_t* h, uint32_t shard, const uint8_t* record, hub_need_t* wait) noexcept nogil:
     cdef link_login login
@@ -64,6 +75,8 @@ cdef hub_outcome hub_on_login(hub_t* h, uint32_t shard, const uint8_t* record, h
     if fault != 0:
         hub_login_refuse(h, shard, &login, fault)
         return HUB_DONE
+    if hub_is_one_too_many(h, d, u):
+        hub_replace_oldest(h, u)
     hub_login_begin(h, shard, &login, d)
     return HUB_DONE
 

@@ -31,6 +31,7 @@ cdef struct hub_settings_t:
     uint64_t tail_records_max, tail_bytes_max, batch_records_max, batch_bytes_max
     uint64_t conversations_max, devices_max, users_max, parked_records_max, parked_bytes_max
     uint64_t devices_online_max, subscriptions_max, receipt_members_max
+    bint devices_online_replace
     uint64_t sends_per_s, sends_burst, amplification_max, amplification_ms
     uint64_t takeover_ms, position_interval_ms, busy_retry_ms, ledger_entries
 

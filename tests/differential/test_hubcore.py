@@ -28,6 +28,7 @@ SMALL = HubCoreSettings(
     subscriptions_max=2,
     receipt_members_max=3,
 )
+REPLACING = replace(SMALL, devices_online_max=1, devices_online_replace=True)
 RATED = replace(SMALL, sends_per_s=1, sends_burst=2, amplification_max=1, amplification_ms=9000)
 
 
@@ -333,6 +334,11 @@ def busy_script(seed: int, steps: int, reads: float) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize("seed", range(12))
 def test_busy_scripts_say_the_same(capacity: int, reads: float, seed: int) -> None:
     compare(capacity, busy_script(seed, 600, reads))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_busy_scripts_replace_the_same_devices(seed: int) -> None:
+    compare(1 << 20, busy_script(seed, 600, 8), REPLACING)
 
 
 @pytest.mark.parametrize("counter", ["rate_limited", "slowed"])

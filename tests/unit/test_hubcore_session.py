@@ -8,7 +8,7 @@ from chatd._native import HubCore
 from chatd.hub.core_settings import HubCoreSettings
 
 AUTH_FAILED, REVOKED, LIMIT_REACHED, UNAVAILABLE, BUSY = 200, 202, 303, 500, 401
-TAKEN_OVER, CLOSE_REVOKED = 5, 17
+TAKEN_OVER, CLOSE_REVOKED, REPLACED = 5, 17, 23
 STORE_FULL = 501
 
 
@@ -73,6 +73,24 @@ def test_too_many_devices_of_one_user(hub: FakeHub, shard: FakeShard) -> None:
     shard.login(200, 1, 21)
     hub.run()
     assert registered(shard).error == LIMIT_REACHED
+
+
+def test_one_device_more_replaces_the_one_that_came_first() -> None:
+    hub = FakeHub(HubCore, HubCoreSettings(devices_online_max=2, devices_online_replace=True))
+    shard = FakeShard(hub.core)
+    hub.person(1, 11, 12, 13)
+    first = hub.login(shard, 101, 1, 11)
+    hub.login(shard, 102, 1, 12)
+    shard.login(103, 1, 13)
+    hub.run()
+    assert shard.read()[0] == Kick(REPLACED, 0, 101)
+    assert [device for _, _, device, _ in hub.core.sessions(1)] == [13, 12]
+    shard.send(first, 1, 7)
+    hub.run()
+    assert hub.core.counters()["fenced"] == 1
+    shard.login(104, 1, 12)
+    hub.run()
+    assert [device for _, _, device, _ in hub.core.sessions(1)] == [13], "a takeover of its own waits for the close"
 
 
 def test_a_takeover_waits_for_the_close_and_fences_at_once(hub: FakeHub, shard: FakeShard) -> None:

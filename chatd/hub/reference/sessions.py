@@ -1,7 +1,7 @@
 """Logins, takeover and what a dying shard leaves. Mirrors native/hub/session.pxi; the theory is there."""
 
 from chatd.hub.reference import links
-from chatd.hub.reference.state import Device, Login, Need, State
+from chatd.hub.reference.state import Device, Login, Need, State, User
 from chatd.hub.reference.subscriptions import unsubscribe_all
 from chatd.wire.schema import Close, ErrorCode
 
@@ -26,13 +26,26 @@ def on_login(hub: State, link: links.Link, record: bytes) -> Need | None:
         error = ErrorCode.AUTH_FAILED
     elif token_epoch < user.token_epoch or device.flags & REVOKED:
         error = ErrorCode.REVOKED
-    elif not device.handle and device.login is None and len(user.online) >= hub.settings.devices_online_max:
+    elif (too_many := is_one_too_many(hub, device, user)) and not hub.settings.devices_online_replace:
         error = ErrorCode.LIMIT_REACHED
     else:
+        if too_many:
+            replace_oldest(hub, user)
         begin(hub, login, device)
         return None
     link.say_registered(error, handle, user_id, device_id)
     return None
+
+
+def is_one_too_many(hub: State, device: Device, user: User) -> bool:
+    return not device.handle and device.login is None and len(user.online) >= hub.settings.devices_online_max
+
+
+def replace_oldest(hub: State, user: User) -> None:
+    """The device of the user that came first goes, so that another one may come."""
+    oldest = user.online[-1]
+    hub.links[oldest.shard].say_kick(oldest.handle, Close.REPLACED)
+    end_session(hub, oldest)
 
 
 def begin(hub: State, login: Login, device: Device) -> None:
