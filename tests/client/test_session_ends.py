@@ -95,7 +95,7 @@ def test_every_close_reason_says_what_to_do() -> None:
     assert str(closed(999, "news")) == "the session is closed (close reason 999): news"
 
 
-ENDS = {Close.TAKEN_OVER: TakenOverError, Close.UNSUPPORTED: IncompatibleError}
+ENDS = {Close.TAKEN_OVER: TakenOverError, Close.REPLACED: TakenOverError, Close.UNSUPPORTED: IncompatibleError}
 ENDS |= dict.fromkeys((Close.AUTH_FAILED, Close.REVOKED), LoggedOutError)
 
 
