@@ -107,7 +107,7 @@ class Logins:
     def _use_keys(self, secrets: dict[str, Any]) -> TokenVerifier:
         skew_s = self._auth["clock_skew_s"]
         self._tickets = TicketRing([(number, bytes.fromhex(key)) for number, key in secrets["tickets"]], skew_s)
-        return TokenVerifier(secrets["issuers"], self._auth["token_lifetime_max_s"], skew_s)
+        return TokenVerifier(secrets["issuers"], self._auth["token_lifetime_max_s"], skew_s, self._clock.wall_s)
 
     # -- upcalls -----------------------------------------------------------------------------------------------------
 

@@ -8,10 +8,13 @@ verifies signatures; a token is taken apart and its claims are judged here, once
 import base64
 import binascii
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jwt
 import orjson
+
+from chatd.clock import SYSTEM
 
 TOKEN_BYTES_MAX = 2048
 SUBJECT_BYTES_MAX = 64
@@ -40,10 +43,17 @@ class InvalidTokenError(Exception):
 class TokenVerifier:
     """Verifies tokens of the issuers it was given (chatd.secrets.load)."""
 
-    def __init__(self, issuers: list[dict[str, Any]], lifetime_max_s: int, clock_skew_s: int) -> None:
+    def __init__(
+        self,
+        issuers: list[dict[str, Any]],
+        lifetime_max_s: int,
+        clock_skew_s: int,
+        now_s: Callable[[], float] = SYSTEM.wall_s,
+    ) -> None:
         self._issuers = {issuer["issuer"]: issuer for issuer in issuers}
         self._lifetime_max_s = lifetime_max_s
         self._clock_skew_s = clock_skew_s
+        self._now_s = now_s
         self._keys = {
             (issuer["issuer"], kid): _prepared(issuer["algorithm"], key)
             for issuer in issuers
@@ -87,7 +97,7 @@ class TokenVerifier:
             raise InvalidTokenError("times")
         if not all(0 <= moment < TIME_S_MAX for moment in (issued_s, expires_s, not_before_s)):
             raise InvalidTokenError("times")
-        now_s = time.time()
+        now_s = self._now_s()
         if expires_s <= now_s - self._clock_skew_s:
             raise InvalidTokenError("expired", expired=True)
         if max(not_before_s, issued_s) > now_s + self._clock_skew_s:

@@ -199,8 +199,9 @@ cdef class Engine:
             return -1
         return due - now_ms if due > now_ms else 0
 
-    def set_time(self, uint64_t ns) -> None:
-        """Only with settings.manual_clock: what every clock shows from here on. Never goes back."""
+    def set_time(self, uint64_t ns, uint64_t wall_ms=0) -> None:
+        """Only with settings.manual_clock: what every clock shows from here on. ns never goes back. wall_ms: Unix time,
+        which may; 0: it follows ns."""
         self._open()
         if not self._e.settings.manual_clock:
             raise ValueError("set_time without settings.manual_clock")
@@ -208,7 +209,7 @@ cdef class Engine:
             raise ValueError("time does not go back")
         self._e.now_ns = ns
         self._e.now_ms = ns // 1000000
-        self._e.wall_ms = WIRE_TIME_EPOCH_MS + self._e.now_ms
+        self._e.wall_ms = wall_ms or WIRE_TIME_EPOCH_MS + self._e.now_ms
 
     def counters(self) -> dict[str, int]:
         """Counts since the start, closes by reason as closed_REASON, and gauges of what is held now."""

@@ -33,7 +33,8 @@ def crash_images(result: Result) -> tuple[str, str]:
 
 def simulation(result: Result) -> tuple[str, str]:
     faults = sum(result["faults"].values())
-    done = f"{result['seeds']:,} seeds, {sum(result['runs'].values()):,} runs; {result['virtual_s']:,} virtual seconds"
+    seeds, runs = f"{result['seeds_done']:,} of {result['plan']['seeds']:,} seeds", sum(result["runs"].values())
+    done = f"{seeds}, {runs:,} runs; {result['virtual_s']:,} virtual seconds"
     return done, f"{result['operations']:,} operations of clients, {faults:,} faults that struck"
 
 

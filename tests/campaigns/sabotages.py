@@ -6,6 +6,10 @@ catches nothing. docs/internals/sabotages.md is this table for readers.
 """
 
 import argparse
+import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,13 +17,15 @@ from typing import NamedTuple
 
 import trio
 from support import scenes, scenes_of_sessions
-from support.inside import SABOTAGE_BUILD, changed
+from support.inside import SABOTAGE_BUILD, TESTS, changed
 from support.invariants import Finding
 from support.scenes import Scene
 
 from campaigns.report import machine, write
 
 WITHIN_S = 60
+SEEDS = 20
+"""Of the simulation, before a sabotage counts as one that it does not catch."""
 
 
 class Sabotage(NamedTuple):
@@ -62,6 +68,33 @@ def play(scene: Scene, number: int) -> tuple[list[Finding], float]:
     with tempfile.TemporaryDirectory() as directory, changed(build=SABOTAGE_BUILD, SABOTAGE=str(number)):
         findings = trio.run(scene, Path(directory))
     return findings, round(time.monotonic() - began, 1)
+
+
+class Simulated(NamedTuple):
+    """What the simulation says of a sabotage. seed: the first one that fails, 0: none of SEEDS does."""
+
+    seed: int
+    words: list[str]
+    seconds: float
+
+
+def simulate(number: int) -> Simulated:
+    """Seeds in the build with deliberate faults, in a process of its own, until one fails."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as directory, changed(build=SABOTAGE_BUILD, SABOTAGE=str(number)):
+        result = Path(directory) / "result.json"
+        paths = [os.environ["PYTHONPATH"], str(TESTS.parent), str(TESTS)]
+        options = ["--side", "native", "--seeds", str(SEEDS), "--jobs", "1", "--to-failure", "--json", str(result)]
+        subprocess.run(
+            [sys.executable, "-P", "-m", "campaigns.simulate", *options],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        failed = json.loads(result.read_text())["failed"]
+    seconds = round(time.monotonic() - began, 1)
+    return Simulated(failed[0]["seed"], failed[0]["words"], seconds) if failed else Simulated(0, [], seconds)
 
 
 def main() -> None:

@@ -137,8 +137,10 @@ def earlier(path: Path | None, plan: dict[str, Any], commit: object) -> dict[str
     return known if same else {}
 
 
-def campaign(tasks: list[Task], jobs: int, heading: dict[str, Any], path: Path | None) -> dict[str, Any]:
-    """Run what is left of the tasks, telling how it goes; the result."""
+def campaign(
+    tasks: list[Task], jobs: int, heading: dict[str, Any], path: Path | None, *, to_failure: bool = False
+) -> dict[str, Any]:
+    """Run what is left of the tasks, telling how it goes; the result. to_failure: the first one that fails ends it."""
     tally = Tally(earlier(path, heading["plan"], heading["machine"]["commit"]))
     before, before_s = tally.runs.total(), tally.wall_s
     began = told = time.monotonic()
@@ -158,6 +160,9 @@ def campaign(tasks: list[Task], jobs: int, heading: dict[str, Any], path: Path |
             words = f"{number} of {len(tasks)} runs, {len(tally.failed)} failed, {left_s:.0f} s left"
             print(words, file=sys.stderr, flush=True)
             write(path, result())
+        if to_failure and not brief.passed:
+            break
+    write(path, result())
     return result()
 
 
@@ -168,13 +173,14 @@ def main() -> None:
     parser.add_argument("--side", choices=[*SIDES, "both"], default="both")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--json", type=Path, help="where the result grows")
+    parser.add_argument("--to-failure", action="store_true", help="end with the first run that fails")
     parser.add_argument("--shrink", action="store_true", help="look for few faults that are enough, for each failure")
     options = parser.parse_args()
     sides = list(SIDES) if options.side == "both" else [options.side]
     tasks = [(seed, side) for seed in range(options.first, options.first + options.seeds) for side in sides]
     plan = {"first": options.first, "seeds": options.seeds, "sides": sides}
     heading = {"campaign": "deterministic simulation", "machine": machine("campaigns.simulate"), "plan": plan}
-    result = campaign(tasks, options.jobs, heading, options.json)
+    result = campaign(tasks, options.jobs, heading, options.json, to_failure=options.to_failure)
     if options.shrink:
         for entry in result["failed"]:
             print(report(shrink(run(entry["seed"], entry["side"]))), flush=True)

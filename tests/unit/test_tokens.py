@@ -157,6 +157,15 @@ def test_expired_is_said_and_skew_is_tolerated(verifier: TokenVerifier) -> None:
     assert caught.value.expired
 
 
+def test_times_are_judged_by_the_clock_that_was_given() -> None:
+    issued = issue(SECRET, "local", "chatd", "alice", 600).encode()
+    for ahead_s, reason in ((-61, "not valid yet"), (661, "expired")):
+        there = TokenVerifier([LOCAL], 900, 60, lambda: time.time() + ahead_s)  # noqa: B023
+        with pytest.raises(InvalidTokenError, match=reason):
+            there.verify(issued)
+    assert TokenVerifier([LOCAL], 900, 60, lambda: time.time() + 655).verify(issued).subject == "alice"
+
+
 def test_an_expired_token_with_a_wrong_signature_is_just_wrong(verifier: TokenVerifier) -> None:
     with pytest.raises(InvalidTokenError) as caught:
         verifier.verify(token(claims(exp=now() - 600), OTHER))

@@ -116,15 +116,15 @@ class ReferenceEngine:
         state.look_at_clock()
         return -1 if due_ms is None else max(0, due_ms - state.now_ms)
 
-    def set_time(self, ns: int) -> None:
-        """Only with settings.manual_clock. Never goes back."""
+    def set_time(self, ns: int, wall_ms: int = 0) -> None:
+        """Only with settings.manual_clock. ns never goes back. wall_ms: Unix time, which may; 0: it follows ns."""
         state = self._open_state()
         if not state.settings.manual_clock:
             raise ValueError("set_time without settings.manual_clock")
         if ns < state.now_ns:
             raise ValueError("time does not go back")
         state.now_ns = ns
-        state.wall_ms = TIME_EPOCH_MS + state.now_ms
+        state.wall_ms = wall_ms or TIME_EPOCH_MS + state.now_ms
 
     def counters(self) -> dict[str, int]:
         """Counts since the start, closes by reason as closed_REASON, and gauges of what is held now."""

@@ -12,6 +12,7 @@ network, supervisor. One seed decides everything; the same seed gives the same h
     device.py     a client, written from protocol/README.md; positions.py what it has and has to ask for
     workload.py   what people do in it; final_read.py who reads everything in the end
     nemesis.py    the faults of a seed
+    buggify.py    places at which some runs make the rare happen often
     shape.py      how many there are of everything
     cluster.py    time and processes; world.py a run over them, and its judgement
     shrink.py     from a failing run to few faults

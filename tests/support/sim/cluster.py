@@ -15,8 +15,9 @@ from trio._core import _run as trio_run
 from chatd.errors import StorageError, StoreCorruptError
 from support.history import History
 from support.invariants import Finding
+from support.sim.buggify import Buggify
 from support.sim.disk import SimDisk
-from support.sim.hosts import SIDES, Died, FolderHost, HubHost, ShardHost
+from support.sim.hosts import SIDES, Died, FolderHost, Host, HubHost, ShardHost
 from support.sim.rings import Link
 from support.sim.shape import Shape
 from support.sim.template import WALL_BASE_MS, template
@@ -24,6 +25,8 @@ from support.sim.template import WALL_BASE_MS, template
 READ_ONLY_AFTER, READ_ONLY_WINDOW_MS, OPERATOR_MS = 3, 60_000, 2000
 ROUNDS_MAX = 10_000
 """Of all processes at one moment: more means that they keep each other busy for ever."""
+RECORDS_MAX = 1 << 30
+"""That a link brings at once: all there are."""
 
 
 class Cluster:
@@ -33,6 +36,7 @@ class Cluster:
         self.seed, self.side, self.wall_base_ms = seed, SIDES[side], WALL_BASE_MS
         self.rng = Random(f"world {seed}")
         self.shape = Shape(Random(f"shape {seed}"))
+        self.buggify = Buggify(seed)
         self.now_ms = 0
         self.history = History()
         self.nursery: Any = None
@@ -82,25 +86,33 @@ class Cluster:
                     await result
             await self._settle()
 
-    def _turn_shards(self) -> bool:
-        due = [host for host in self.shards if host.runs]
+    async def _turn_shards(self) -> bool:
+        due = [host for host in self.shards if self._takes_turn(host)]
         if not due:
             return False
         if len(due) > 1:
             self.rng.shuffle(due)
         for host in due:
             host.turn()
+            if self.buggify("shard_dies_after_turn"):
+                await self.lose_shard(host, self.rng)
         self.carry()
         return True
 
+    def _takes_turn(self, host: Host) -> bool:
+        if host.runs and self.buggify("late_turn"):
+            host.stand(self.rng.randint(1, 50))
+        return host.runs
+
     async def _turn_hub(self) -> bool:
-        if not self.hub.runs:
+        if not self._takes_turn(self.hub):
             return False
         try:
             self.hub.turn()
-        except Died:
-            self.fired("store_failed")
-            await self.lose_hub(self.rng.choice((50, 300)), store_failed=True)
+        except Died as death:
+            if death.of_store:
+                self.fired("store_failed")
+            await self.lose_hub(self.rng.choice((50, 300)), store_failed=death.of_store)
         self.carry()
         return True
 
@@ -109,9 +121,13 @@ class Cluster:
         for index, link in self.links.items():
             if link.stalled_until_ms > self.now_ms:
                 continue
-            if link.up.carry():
+            most = RECORDS_MAX
+            if self.buggify("slow_link"):
+                most = 1
+                self.later(20, self.carry)
+            if link.up.carry(most):
                 self.hub.dirty = True
-            if link.down.carry():
+            if link.down.carry(most):
                 self.shards[index].dirty = True
 
     def stall(self, link: Link, duration_ms: int) -> None:
@@ -121,7 +137,7 @@ class Cluster:
     async def _settle(self) -> None:
         """Let every process run until none has anything left to do at this moment."""
         for _ in range(ROUNDS_MAX):
-            moved = self._turn_shards()
+            moved = await self._turn_shards()
             moved = await self._turn_hub() or moved
             if not moved:
                 if not self._timers_due and not trio_run.GLOBAL_RUN_CONTEXT.runner.runq:
@@ -157,6 +173,8 @@ class Cluster:
             self._link_peers(host.index)
 
     async def lose_hub(self, restart_ms: int, *, store_failed: bool = False) -> None:
+        for link in self.links.values():
+            link.lose_hub(self.rng)
         self.links.clear()
         await self._kill_hub()
         for host in self.shards:
@@ -231,11 +249,13 @@ class Cluster:
 
     async def heal(self) -> None:
         """What is full empties, what stands goes on, what is dead starts."""
+        self.buggify.disarm()
         self.disk.empty()
+        self.disk.sync_ms = 0
         self.disk.vfs.forget_failures()
         self._store_failures.clear()
         for host in (*self.shards, self.hub):
-            host.frozen_until_ms = 0
+            host.frozen_until_ms = host.wall_skew_ms = 0
         for link in self.links.values():
             link.stalled_until_ms = 0
         self.carry()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgpack
 
 from chatd.wire.frame import Frame, decode, encode, make
-from chatd.wire.schema import FLAG_DELIVER_HISTORY, Credential, ErrorCode, Feature, Kind, Method, Op
+from chatd.wire.schema import CLOSE_THEN, FLAG_DELIVER_HISTORY, Credential, ErrorCode, Feature, Kind, Method, Op
 from chatd.wire.varint import decode as varint
 from chatd.wire.varint import encode as to_varint
 from support.history import Applied, Connected, Lag, Pulled, Receipt, Seen, Send
@@ -95,6 +95,7 @@ class Device:
         self._received = self._acked = 0
         self._since_ms = self._heard_ms = self.world.now_ms
         self._asked_ms = -1
+        self._proved = False
         self.heartbeat_ms = 10_000
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -129,6 +130,11 @@ class Device:
         token = self.world.token(self.user)
         fields = {"device": self.number, "identity": "", "proof": token, "label": ""}
         return encode(make(Op.AUTH, credential=int(Credential.JWT), **fields))
+
+    def _prove_again(self, connection: Connection | None) -> None:
+        if connection is self.connection and self.live:
+            terms = {"identity": "", "proof": self.world.token(self.user)}
+            self._put(encode(make(Op.REAUTH, credential=int(Credential.JWT), **terms)))
 
     def hang_up(self, *, pause_ms: int = 0) -> None:
         """End the connection; the next one comes after a random pause."""
@@ -368,10 +374,12 @@ class Device:
             self.number = frame["device"]
             self.world.devices[self.number] = self
         assert (frame["user"], frame["device"]) == (self.user, self.number), frame
-        self.live, self._since_ms = True, self.world.now_ms
+        again = self.live
+        self.live, self._since_ms, self._proved = True, self.world.now_ms, False
         self.ticket, self.log_epoch, self.heartbeat_ms = frame["ticket"], frame["log_epoch"], frame["heartbeat_ms"]
-        opened = Connected(self.connection.number, self.user, self.number, self.world.now_s)
-        self.world.history.connections.append(opened)
+        if not again:
+            opened = Connected(self.connection.number, self.user, self.number, self.world.now_s)
+            self.world.history.connections.append(opened)
         if frame["cseq_stored"] > self.cseq:
             self.world.found("PHANTOM", f"device {self.number}: cseq_stored {frame['cseq_stored']} was never used")
         self._work(self.world.now_ms)
@@ -384,6 +392,11 @@ class Device:
             self._put(self._credential())
         elif not self.live:
             self.hang_up(pause_ms=min(retry_ms, 1000))
+        elif frame["op"] == Op.REAUTH and (frame.flags & RETRYABLE or not self._proved):
+            # A token that is refused for good is not tried again: this shard has another time.
+            self._proved = True
+            pause_ms = retry_ms if frame.flags & RETRYABLE else 0
+            self.world.later(pause_ms, self._prove_again, self.connection)
         elif frame["op"] == Op.SYNC:
             self.positions.sync_asked, self.positions.sync_wanted = False, True
         elif frame["op"] == Op.PULL:
@@ -442,6 +455,8 @@ class Device:
 
     def _on_bye(self, frame: Frame) -> None:
         self.world.note(f"bye_{frame['reason']}")
+        if CLOSE_THEN[frame["reason"]] == "fresh":
+            self.ticket = b""
         self.hang_up(pause_ms=min(frame["retry_after_ms"], 500))
 
     HANDLERS: ClassVar[dict[int, Callable[["Device", Frame], None]]] = {

@@ -23,6 +23,8 @@ class SimDisk:
         self.path = path
         for name, data in content.items():
             (path / name).write_bytes(data)
+        self.sync_ms = 0
+        """How long a sync takes."""
         self.vfs = FaultVfs("simulated")
         self.vfs.journal.start(path)
 
@@ -32,6 +34,9 @@ class SimDisk:
 
     def empty(self) -> None:
         self.vfs.free_bytes = None
+
+    def quicken(self) -> None:
+        self.sync_ms = 0
 
     def power_loss(self, rng: random.Random) -> Keep:
         """What was not synced is gone, or there in part."""

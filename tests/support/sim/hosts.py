@@ -81,7 +81,15 @@ def shard_settings() -> dict[str, Any]:
 
 
 class Died(Exception):
-    """A process has ended itself."""
+    """A process has ended. of_store: by itself, because its store failed."""
+
+    of_store = True
+
+
+class Struck(Died):
+    """A point of buggify ended it."""
+
+    of_store = False
 
 
 class Host:
@@ -99,6 +107,14 @@ class Host:
 
     def _wall_ns(self) -> int:
         return (self.world.wall_base_ms + self.world.now_ms + self.wall_skew_ms) * 1_000_000
+
+    def set_clock(self) -> None:
+        """To the right time, which is a step, too."""
+        self.wall_skew_ms = 0
+
+    def stand(self, duration_ms: int) -> None:
+        """Do not run for a while."""
+        self.frozen_until_ms = max(self.frozen_until_ms, self.world.now_ms + duration_ms)
 
     @property
     def runs(self) -> bool:
@@ -159,7 +175,7 @@ class ShardHost(Host):
             **world.shape.engine_limits,
         )
         self.engine = world.side.engine(settings)
-        self.engine.set_time((1000 + world.now_ms) * 1_000_000)
+        self._set_time()
         self.shard = SimShard(self.engine, shard_settings(), self._say, self.clock)
         self.shard.host = self
         closed_too = self.shard.handlers["closed"]
@@ -188,8 +204,11 @@ class ShardHost(Host):
             connection.on_closed()
 
     def tick(self) -> None:
-        self.engine.set_time((1000 + self.world.now_ms) * 1_000_000)
+        self._set_time()
         self.dirty = True
+
+    def _set_time(self) -> None:
+        self.engine.set_time((1000 + self.world.now_ms) * 1_000_000, self.clock.wall_ms())
 
     def turn(self) -> None:
         self.dirty = False
@@ -203,6 +222,22 @@ class ShardHost(Host):
         connections, self.connections = self.connections, {}
         for connection in connections.values():
             connection.on_closed(lost=True)
+
+
+class SimStore(SqliteStore):
+    """Its process may die at either side of a commit, and stands while a slow disk syncs."""
+
+    host: "HubHost"
+
+    def append(self, pos: int, count: int, blob: bytes, *, urgent: bool = False) -> None:
+        world = self.host.world
+        if world.buggify("hub_dies_before_commit"):
+            raise Struck(f"before the commit of {pos}")
+        super().append(pos, count, blob, urgent=urgent)
+        if world.buggify("hub_dies_after_commit"):
+            raise Struck(f"after the commit of {pos}")
+        if world.disk.sync_ms:
+            self.host.sync(world.disk.sync_ms)
 
 
 class SimHub(Hub):
@@ -229,7 +264,8 @@ class HubHost(Host):
         """StorageError: it cannot."""
         world = self.world
         settings = StoreSettings(**world.shape.store_limits, read_only=read_only, vfs=world.disk.vfs.name)
-        self.store = SqliteStore.open(world.disk.path, settings)
+        self.store = SimStore.open(world.disk.path, settings)
+        self.store.host = self
         try:
             self.core = world.side.core(self._core_settings())
             self.hub = self._make_hub(read_only)
@@ -264,6 +300,8 @@ class HubHost(Host):
         async with limiter:
             if rng.random() < self.world.shape.slow_reads:
                 await trio.sleep(rng.choice((0.0, 0.01, 0.1)))
+            if self.world.buggify("late_answer"):
+                await trio.sleep(0.5)
             answer = function(*arguments)
             if rng.random() < self.world.shape.slow_reads:
                 await trio.sleep(rng.choice((0.0, 0.01, 0.1)))
@@ -275,6 +313,12 @@ class HubHost(Host):
         assert self.hub is not None
         while any(self.hub.turn()):
             pass
+
+    def sync(self, duration_ms: int) -> None:
+        """The whole process waits for its disk: what this turn publishes leaves when that is done."""
+        self.stand(duration_ms)
+        for link in self.world.links.values():
+            self.world.stall(link, duration_ms)
 
     async def kill(self) -> None:
         """The store's connections go away like those of a process: nothing is rolled back that reached the files."""
@@ -300,11 +344,11 @@ class FolderHost(Host):
             if self._folder is None:
                 settings = FoldSettings(**world.shape.fold_limits, vfs=world.disk.vfs.name)
                 self._folder = SqliteFolder.open(world.disk.path, world.side.portion, settings)
-            more = True
-            while more:
+            while self._folder is not None:
                 result = self._folder.fold_once()
-                more = result.records > 0
                 self._tell(result.folded_pos)
+                if not result.records:
+                    break
         except StoreFullError:
             world.note("fold_full")
         except StorageError:
@@ -313,10 +357,18 @@ class FolderHost(Host):
 
     def _tell(self, folded_pos: int) -> None:
         """What is written into the pipe stays there for the hub that comes next."""
-        hub = self.world.hub
-        if hub.up and self._told != (hub.core, folded_pos):
-            hub.tell("folded", folded_pos)
-            self._told = hub.core, folded_pos
+        world = self.world
+        if not world.hub.up or self._told == (world.hub.core, folded_pos):
+            return
+        if world.buggify("folder_dies_with_news"):
+            self.kill()
+            return
+        self._told = world.hub.core, folded_pos
+        late_ms = world.rng.randint(100, 2000) if world.buggify("late_news_of_fold") else world.disk.sync_ms
+        if late_ms:
+            world.later(late_ms, world.hub.tell, "folded", folded_pos)
+        else:
+            world.hub.tell("folded", folded_pos)
 
     @property
     def running(self) -> bool:

@@ -112,6 +112,7 @@ async def clock_step(world: "World", rng: Random) -> None:
     host = rng.choice([*world.shards, world.hub, world.hub])
     world.fired("clock_step")
     host.wall_skew_ms = rng.choice((-1, 1)) * rng.choice((1000, 90_000, HOURS_MS, 9 * HOURS_MS))
+    world.later(rng.randint(500, 15_000), host.set_clock)
 
 
 async def eio_sync(world: "World", rng: Random) -> None:
@@ -128,6 +129,13 @@ async def disk_full(world: "World", rng: Random) -> None:
     world.fired("disk_full")
     world.disk.fill()
     world.later(rng.randint(300, 3000), world.disk.empty)
+
+
+async def slow_disk(world: "World", rng: Random) -> None:
+    """Every sync takes its time; whoever waits for it stands."""
+    world.fired("slow_disk")
+    world.disk.sync_ms = rng.choice((20, 100, 700))
+    world.later(rng.randint(300, 4000), world.disk.quicken)
 
 
 class Verb(NamedTuple):
@@ -152,5 +160,6 @@ VERBS: dict[str, Verb] = {
         (eio_sync, 3),
         (eio_write, 3),
         (disk_full, 2),
+        (slow_disk, 2),
     )
 }

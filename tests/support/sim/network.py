@@ -64,7 +64,8 @@ class Connection:
         if not self.server_open:
             return
         while len(self._down) < SOCKET_BYTES:
-            data = self.host.engine.take(self.handle, SOCKET_BYTES - len(self._down))
+            room = 1 if self.world.buggify("short_take") else SOCKET_BYTES - len(self._down)
+            data = self.host.engine.take(self.handle, room)
             if not data:
                 break
             self._down += data

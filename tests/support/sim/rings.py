@@ -1,5 +1,6 @@
 """Links between two processes: what one has published reaches the other later, and not at all what died with it."""
 
+import os
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -8,6 +9,8 @@ from typing import Any
 from chatd.engine.native import Ring
 
 RECORD_OVERHEAD_BYTES = 8
+HEADER_BYTES, HEAD_AT = 4096, 64
+"""Of a ring's memory: native/common/ring.pxi."""
 
 
 class MemoryRing:
@@ -63,6 +66,15 @@ def memory_ring(capacity: int, epoch: int) -> MemoryRing:
     return MemoryRing(capacity)
 
 
+def tear(ring: Ring, payload: bytes) -> None:
+    """What a writer that dies in the middle of a record leaves: bytes behind the head, where the next one begins."""
+    head = int.from_bytes(os.pread(ring.memfd, 8, HEAD_AT), "little")
+    at = head % ring.capacity
+    os.pwrite(
+        ring.memfd, payload[: ring.capacity - at - RECORD_OVERHEAD_BYTES], HEADER_BYTES + at + RECORD_OVERHEAD_BYTES
+    )
+
+
 class Direction:
     """From `near`, where one process writes, to `far`, where the other one reads."""
 
@@ -70,7 +82,7 @@ class Direction:
         self.near, self.far = make(capacity, epoch), make(capacity, epoch)
         self._held: bytes | None = None
 
-    def carry(self, most: int = 1 << 30) -> int:
+    def carry(self, most: int) -> int:
         """Move what was published, at most so many records; how many it were."""
         for count in range(most):
             record = self._held if self._held is not None else self.near.read()
@@ -81,6 +93,17 @@ class Direction:
                 self._held = record
                 return count
         return most
+
+    def lose_near(self, rng: Random) -> None:
+        """Its writer died: a beginning of what it has published, and the record it was writing up to any byte, is all
+        that the reader will ever see.
+        """
+        self.carry(rng.randint(0, 20))
+        record = self.near.read() if self._held is None else self._held
+        if record is not None and isinstance(self.far, Ring):
+            tear(self.far, record[: rng.randint(0, len(record))])
+        while self.near.read() is not None:
+            pass
 
     def close(self) -> None:
         self.near.close()
@@ -103,10 +126,10 @@ class Link:
         return self.up.far, self.down.near
 
     def lose_shard(self, rng: Random) -> None:
-        """The shard died: a beginning of what it has published is all that the hub will ever see."""
-        self.up.carry(rng.randint(0, 20))
-        while self.up.near.read() is not None:
-            pass
+        self.up.lose_near(rng)
+
+    def lose_hub(self, rng: Random) -> None:
+        self.down.lose_near(rng)
 
     def close(self) -> None:
         self.up.close()

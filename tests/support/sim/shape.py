@@ -22,6 +22,7 @@ class Shape:
         self.ring_bytes = rng.choice((1 << 18, 1 << 20))
         soft = rng.choice((4096, 16_384, 65_536))
         self.engine_limits = {"queue_soft_bytes": soft, "queue_drained_bytes": soft // 4, "heartbeat_ms": 10_000}
+        self.engine_limits["token_grace_ms"] = 20_000
         self.core_limits = {"tail_records_max": rng.choice((800, 100_000)), "ledger_entries": 256}
         reserve = {"reserve_bytes": 1 << 16, "slack_bytes": 1 << 12}
         self.store_limits = {"segment_bytes": rng.choice((40_000, 200_000, 1 << 24)), **reserve}

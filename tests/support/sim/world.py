@@ -32,7 +32,8 @@ SETTLED_MS, SAFETY_MS, LIVENESS_MS = 1000, 61_000, 5_000
 TICK_MS = 100
 FAULTS_MIN, OPERATIONS_MIN, VIRTUAL_S_MIN = 5, 1000, 60
 ACTIONS = 620
-TOKEN_LIFETIME_S = 900
+TOKEN_LIFETIME_S = 30
+"""Short, so that tokens expire under live sessions."""
 
 
 class Outcome(NamedTuple):
@@ -125,12 +126,14 @@ class World(Cluster):
         if faults is None:
             self.faults = nemesis.plan(Random(f"nemesis {seed}"), SETTLED_MS, SAFETY_MS - 500)
         self._actions = workload.plan(Random(f"workload {seed}"), SETTLED_MS, SAFETY_MS, ACTIONS)
-        self._tokens: dict[int, bytes] = {}
+        self._tokens: dict[int, tuple[bytes, int]] = {}
 
     # -- what hosts, devices and faults ask ---------------------------------------------------------------------------
 
     def latency_ms(self) -> int:
         """In steps, so that what is under way arrives together."""
+        if self.buggify("late_bytes"):
+            return 1000
         return self.rng.randint(0, self.latency_max_ms) // 10 * 10 + 2
 
     def normal_latency(self) -> None:
@@ -138,6 +141,8 @@ class World(Cluster):
 
     def piece(self, size: int) -> int:
         """How much of so many bytes arrives at once."""
+        if size and self.buggify("single_byte"):
+            return 1
         return self.rng.randint(1, size) if size and self.rng.random() < self.shape.split else size
 
     def door(self) -> ShardHost | None:
@@ -149,10 +154,15 @@ class World(Cluster):
         return Connection(self, device, host, next(self._numbers))
 
     def token(self, user: int) -> bytes:
-        if user not in self._tokens:
-            token = issue(JWT_SECRET, "local", "chatd", name_of(user), TOKEN_LIFETIME_S)
-            self._tokens[user] = token.encode()
-        return self._tokens[user]
+        """A token that is good for half of its life at least, by the right time."""
+        now_s = (self.wall_base_ms + self.now_ms) // 1000
+        token, expires_s = self._tokens.get(user, (b"", 0))
+        if expires_s < now_s + TOKEN_LIFETIME_S // 2:
+            expires_s = now_s + TOKEN_LIFETIME_S
+            times = {"iat": now_s, "nbf": now_s, "exp": expires_s}
+            token = issue(JWT_SECRET, "local", "chatd", name_of(user), TOKEN_LIFETIME_S, **times).encode()
+            self._tokens[user] = token, expires_s
+        return token
 
     def is_steady(self, cid: int, user: int) -> bool:
         """This user is a member from the first event on and stays one."""
@@ -255,6 +265,7 @@ class World(Cluster):
         for name, times in self.disk.vfs.fired.items():
             self.fired_count[name.removeprefix("SQLITE_").lower()] += times
         self.fired_count.pop("full", None)
+        self.notes.update({f"buggify_{point}": times for point, times in self.buggify.strikes.items()})
         operations = sum(device.operations for device in (*self.devices.values(), *self._readers))
         self.history.expected_online = {
             cid: frozenset(number for number, device in self.devices.items() if self.is_steady(cid, device.user))
