@@ -68,7 +68,7 @@ failures: develop    ## fail the n-th malloc, accept4, epoll_ctl, read, write, m
 
 sabotage: develop .venv/.services-stamp    ## build with deliberate faults and show that each one is caught
 	@tools/setup.sh sabotage
-	@$(CAMPAIGN).sabotages $(if $(JSON),--json $(JSON))
+	@$(CAMPAIGN).sabotages $(if $(JSON),--json $(JSON)) $(SABOTAGE_ARGS)
 
 coverage: develop    ## lines and branches of the parsing code that the tests reach, judged; JSON=file for the result
 	@tools/setup.sh coverage

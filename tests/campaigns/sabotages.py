@@ -29,36 +29,41 @@ SEEDS = 20
 
 
 class Sabotage(NamedTuple):
-    """what: is wrong in the server. word: of the finding that names it."""
+    """what: is wrong in the server. word: of the finding that names it. simulated: of one of the simulation's, if it
+    catches it."""
 
     what: str
     scene: Scene
     word: str
+    simulated: str = "–"
 
 
 SABOTAGES = {
-    1: Sabotage("SEND_ACK leaves before the commit", scenes.traffic_under_trace, "EARLY_ACK"),
-    2: Sabotage("the journal is not synced", scenes.traffic_under_trace, "EARLY_ACK"),
-    3: Sabotage("events are pushed before the commit", scenes.traffic_under_trace, "EARLY_PUSH"),
-    4: Sabotage("a repeated cseq is recognised whichever device sent it", scenes.two_devices_of_one_user, "LOST"),
-    5: Sabotage("the next seq is not taken back after a failed batch", scenes.a_disk_without_space, "GAP"),
-    6: Sabotage("pushes begin later than the login says", scenes.logins_under_load, "STUCK"),
-    7: Sabotage("the end of a membership is not looked at when pushing", scenes.a_member_is_removed, "LEAK"),
+    1: Sabotage("SEND_ACK leaves before the commit", scenes.traffic_under_trace, "EARLY_ACK", "LOST"),
+    2: Sabotage("the journal is not synced", scenes.traffic_under_trace, "EARLY_ACK", "LOST"),
+    3: Sabotage("events are pushed before the commit", scenes.traffic_under_trace, "EARLY_PUSH", "CRASHED"),
+    4: Sabotage(
+        "a repeated cseq is recognised whichever device sent it", scenes.two_devices_of_one_user, "LOST", "CRASHED"
+    ),
+    5: Sabotage("the next seq is not taken back after a failed batch", scenes.a_disk_without_space, "GAP", "CRASHED"),
+    6: Sabotage("pushes begin later than the login says", scenes.logins_under_load, "STUCK", "STUCK"),
+    7: Sabotage("the end of a membership is not looked at when pushing", scenes.a_member_is_removed, "LEAK", "LEAK"),
     8: Sabotage("LAG is left out", scenes_of_sessions.a_reader_that_stops, "SKIP"),
     9: Sabotage("a ring's head is published before the record", scenes.busy_rings, "RING"),
     10: Sabotage("deadlines follow the wall clock", scenes_of_sessions.the_clock_is_set, "DROPPED"),
-    11: Sabotage("a handle's generation is not compared", scenes_of_sessions.the_place_of_another, "CROSS"),
+    11: Sabotage("a handle's generation is not compared", scenes_of_sessions.the_place_of_another, "CROSS", "LEAK"),
     12: Sabotage("a sync that failed is tried again", scenes.a_sync_that_fails, "RETRIED_SYNC"),
     13: Sabotage("records of an older session epoch are accepted", scenes_of_sessions.a_device_moves_on, "TWIN"),
-    14: Sabotage("reads do not look at the tail", scenes.two_devices_of_one_user, "STALE"),
-    15: Sabotage("the fold's position is committed apart from its rows", scenes.power_cuts, "LOST"),
+    14: Sabotage("reads do not look at the tail", scenes.two_devices_of_one_user, "STALE", "LOST"),
+    15: Sabotage("the fold's position is committed apart from its rows", scenes.power_cuts, "LOST", "INVALID"),
 }
 
 
 def table() -> str:
     """As docs/internals/sabotages.md shows it."""
-    rows = ["| | sabotage | scene | caught by |", "|---|---|---|---|"]
-    rows += [f"| {n} | {s.what} | {s.scene.__name__.replace('_', ' ')} | {s.word} |" for n, s in SABOTAGES.items()]
+    rows = ["| | sabotage | scene | caught by | in the simulation |", "|---|---|---|---|---|"]
+    for number, s in SABOTAGES.items():
+        rows.append(f"| {number} | {s.what} | {s.scene.__name__.replace('_', ' ')} | {s.word} | {s.simulated} |")
     return "\n".join(rows) + "\n"
 
 
@@ -101,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("numbers", type=int, nargs="*", help="only these; 0: only the scenes without a sabotage")
+    parser.add_argument("--simulation", action="store_true", help="and which seed of the simulation catches it")
     options = parser.parse_args()
     described, failed = machine("campaigns.sabotages"), []
     chosen = {n: s for n, s in SABOTAGES.items() if not options.numbers or n in options.numbers}
@@ -117,8 +123,15 @@ def main() -> None:
         print(f"{number:2d} {sabotage.what}: {', '.join(words) or 'NOT CAUGHT'}, {seconds} s", flush=True)
         if not caught:
             failed.append(f"{number}: {sabotage.word} expected within {WITHIN_S} s, found {findings[:3]}")
+        simulated = simulate(number) if options.simulation else None
+        if simulated:
+            if sabotage.simulated != "–" and not simulated.seed:
+                failed.append(f"{number}: no seed of the simulation caught it, {sabotage.simulated} was expected")
+            said = f"{', '.join(simulated.words)} with seed {simulated.seed}" if simulated.seed else "not caught"
+            print(f"   in the simulation: {said}, {simulated.seconds} s", flush=True)
         row = {"number": number, "sabotage": sabotage.what, "scene": sabotage.scene.__name__, "expected": sabotage.word}
         rows.append({**row, "found": words, "seconds": seconds, "caught": caught})
+        rows[-1] |= {"simulated": simulated._asdict()} if simulated else {}
     write(options.json, {"campaign": "sabotages", "machine": described, "without": sound, "rows": rows})
     print("\n".join(failed) or "all were caught, and nothing was found without one")
     raise SystemExit(bool(failed))
