@@ -48,7 +48,7 @@ SABOTAGES = {
     5: Sabotage("the next seq is not taken back after a failed batch", scenes.a_disk_without_space, "GAP", "CRASHED"),
     6: Sabotage("pushes begin later than the login says", scenes.logins_under_load, "STUCK", "STUCK"),
     7: Sabotage("the end of a membership is not looked at when pushing", scenes.a_member_is_removed, "LEAK", "LEAK"),
-    8: Sabotage("LAG is left out", scenes_of_sessions.a_reader_that_stops, "SKIP"),
+    8: Sabotage("LAG is left out", scenes_of_sessions.a_reader_that_stops, "SKIP", "SKIP"),
     9: Sabotage("a ring's head is published before the record", scenes.busy_rings, "RING"),
     10: Sabotage("deadlines follow the wall clock", scenes_of_sessions.the_clock_is_set, "DROPPED"),
     11: Sabotage("a handle's generation is not compared", scenes_of_sessions.the_place_of_another, "CROSS", "LEAK"),
