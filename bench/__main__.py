@@ -52,6 +52,9 @@ def main(
         str | None, typer.Option(help="Comma-separated, or `none`; the scenario's own without it.")
     ] = None,
     shards: Annotated[int, typer.Option(min=1, max=64, help="Shard processes of chatd.")] = 1,
+    store: Annotated[
+        str, typer.Option(help="Where chatd keeps messages: sqlite, or postgresql (a server is started).")
+    ] = "sqlite",
     heartbeat_ms: Annotated[int | None, typer.Option(min=10, help="idle: heartbeat interval.")] = None,
     rate: Annotated[float | None, typer.Option(min=1, help="durable: only at so many sends per second.")] = None,
     stuck: Annotated[int | None, typer.Option(min=1, help="slow-reader: readers that do not read.")] = None,
@@ -74,6 +77,7 @@ def main(
         repeats=repeats,
         peers=peers_of(peers),
         shards=shards,
+        store=store,
         heartbeat_ms=heartbeat_ms,
         rate=rate,
         stuck=stuck,

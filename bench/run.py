@@ -63,7 +63,12 @@ class Run:
         return {server: found for (server, label), found in self.measured.items() if label == point.label}
 
     def _common(self) -> dict[str, object]:
-        return {"payload_bytes": self.options.payload, "repeats": self.options.repeats, "shards": self.options.shards}
+        return {
+            "payload_bytes": self.options.payload,
+            "repeats": self.options.repeats,
+            "shards": self.options.shards,
+            "store": self.options.store,
+        }
 
     def _kinds(self) -> list[type[Server]]:
         wanted = self.options.peers if self.options.peers is not None else self.scenario.peers
@@ -78,6 +83,7 @@ class Run:
         server = kind(self.cores.server)
         server.cold = cold
         server.shards = self.options.shards
+        server.store = self.options.store
         server.lifted = not self.scenario.defaults
         return server
 

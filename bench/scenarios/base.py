@@ -19,6 +19,7 @@ class Options:
     repeats: int = 3
     peers: tuple[str, ...] | None = None
     shards: int = 1
+    store: str = "sqlite"
     heartbeat_ms: int | None = None
     rate: float | None = None
     stuck: int | None = None

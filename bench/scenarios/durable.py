@@ -16,6 +16,7 @@ from bench.shapes import Shape, pairs
 
 CONVERSATIONS_PER_DEVICE = 2.5
 CHATD = frozenset({"chatd"})
+POSTGRESQL_GOAL = "≥ 50,000 per s"
 SUSTAINED_PER_S = 100_000
 SUSTAINED_SHARE = 24  # times the seconds of the other points: a minute at two and a half
 COLD = ColdSet(devices=10_000, conversations=100_000, events=2_000_000)
@@ -27,6 +28,8 @@ def points(options: Options) -> list[Point]:
     offline, online = hot_set(devices, online=False), hot_set(devices, online=True)
     if options.rate:
         return [paced(shape, options.rate, options) for shape in (offline, online)]
+    if options.store == "postgresql":
+        return _on_postgresql(offline, online, window, options)
     chosen = [
         # 8,000 unanswered sends: hub.shard_sends_max is 10,000, more would be told BUSY.
         full_point("hot", offline, window, options),
@@ -39,6 +42,17 @@ def points(options: Options) -> list[Point]:
     if options.connections is None:
         chosen.append(_cold(COLD_QUICK if options.quick else COLD, options))
     return chosen
+
+
+def _on_postgresql(offline: Shape, online: Shape, window: int, options: Options) -> list[Point]:
+    hot = replace(full_point("hot", offline, window, options), goal=POSTGRESQL_GOAL)
+    few = full_point("50 devices × 1", hot_set(50, online=False), 1, options)
+    return [
+        hot,
+        half_of(hot, "hot", "p99 ≤ 25 ms"),
+        replace(full_point("online", online, window, options), goal=POSTGRESQL_GOAL),
+        few,
+    ]
 
 
 def hot_set(devices: int, *, online: bool) -> Shape:

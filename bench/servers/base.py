@@ -42,6 +42,7 @@ class Server(ABC):
     def __init__(self, cores: set[int]) -> None:
         self.cores = cores
         self.shards = 1  # chatd only
+        self.store = "sqlite"  # chatd only
         self.lifted = True  # buffers and connection limits; the slow-reader scenario wants to see those of the defaults
         self.cold: ColdSet | None = None  # chatd only: the store that it starts on
         self.port = free_port()

@@ -5,14 +5,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from bench.backlog import backlog_of
 from bench.machine import ROOT
 from bench.prefill import fill
 from bench.seed import Seeder, SeedError
 from bench.servers.base import Server, StartError
+from bench.servers.postgres import Postgres
 from bench.shapes import Shape
 
 # Rates that are meant for people's clients; 0 lifts one. Windows, queue bounds, idempotency, membership and fsync stay
@@ -25,6 +28,10 @@ LIFTED: dict[str, dict[str, object]] = {
     "log": {"level": "warning"},
 }
 REST_S = 3
+BACKLOG = (
+    "SELECT coalesce((SELECT pos + count - 1 FROM batch ORDER BY pos DESC LIMIT 1) - CAST(value AS BIGINT), 0) "
+    "FROM meta WHERE key = 'folded_pos'"
+)
 
 
 class Chatd(Server):
@@ -36,6 +43,15 @@ class Chatd(Server):
     def __init__(self, cores: set[int]) -> None:
         super().__init__(cores)
         self.seeder: Seeder | None = None
+        self.database: Postgres | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """With its database beside it, when it keeps its store there."""
+        with ExitStack() as stack:
+            if self.store == "postgresql":
+                self.database = stack.enter_context(Postgres(self.cores).running())
+            yield stack.enter_context(super().running())
 
     def command(self) -> list[str]:
         configuration = self.directory / "chatd.toml"
@@ -45,6 +61,8 @@ class Chatd(Server):
             **LIFTED,
         }
         lines = ['data = "data"']
+        if self.database is not None:
+            lines.append(f'store = "{self.database.dsn}"')
         for section, values in sections.items():
             lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
         configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -52,6 +70,8 @@ class Chatd(Server):
 
     def prepare(self) -> None:
         if self.cold is not None:
+            if self.database is not None:
+                raise StartError("the cold set is made for the files of SQLite only; leave it out with --connections")
             fill(self.directory / "data", self.cold)
 
     def environment(self) -> dict[str, str]:
@@ -67,7 +87,7 @@ class Chatd(Server):
         time.sleep(REST_S)
 
     def settings(self) -> dict[str, object]:
-        return {"version": _version(), "shards": self.shards, "limits_lifted": LIFTED}
+        return {"version": _version(), "shards": self.shards, "store": self.store, "limits_lifted": LIFTED}
 
     def processes(self) -> dict[str, str]:
         """The supervisor and its workers, by role."""
@@ -75,9 +95,11 @@ class Chatd(Server):
         found = {"supervisor": str(self.process.pid)}
         for pid in _children(self.process.pid):
             found[_label(pid, set(found))] = str(pid)
-        return found
+        return found | (self.database.lasting() if self.database is not None else {})
 
     def backlog(self) -> int | None:
+        if self.database is not None:
+            return int(self.database.sql(BACKLOG))
         return backlog_of(self.directory / "data")
 
     def plan(self, shape: Shape, path: Path, credential: str) -> None:

@@ -16,6 +16,7 @@ from bench.servers.base import PROGRAM_PATH, Server, StartError, program, versio
 
 DEBIAN_ROOT = Path("/usr/lib/postgresql")
 START_TIMEOUT_S = 20
+CHATD = "chatd"  # the database for chatd, when its store is here
 TABLE = "CREATE TABLE event (id bigserial PRIMARY KEY, conversation bigint NOT NULL, body bytea NOT NULL)"
 
 
@@ -42,16 +43,42 @@ class Postgres(Server):
         return [_binary("postgres"), "-D", "data", *(word for option in options for word in ("-c", option))]
 
     def fill(self) -> None:
-        command = [_binary("psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "bench", "-c", TABLE, "postgres"]
         deadline = time.monotonic() + START_TIMEOUT_S
-        while (made := subprocess.run(command, capture_output=True, text=True, check=False)).returncode:
-            if time.monotonic() > deadline:
-                raise StartError(f"psql: {made.stderr.strip()}")
+        while True:
+            try:
+                self.sql(TABLE, "postgres")
+                self.sql(f"CREATE DATABASE {CHATD}", "postgres")
+                return
+            except subprocess.CalledProcessError as error:
+                if time.monotonic() > deadline:
+                    raise StartError(f"psql: {error.stderr.strip()}") from error
             time.sleep(0.1)
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://bench@127.0.0.1:{self.port}/{CHATD}"
+
+    def sql(self, statement: str, database: str = CHATD) -> str:
+        """What psql prints of it, without decoration."""
+        address = f"postgresql://bench@127.0.0.1:{self.port}/{database}"
+        command = [_binary("psql"), "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement, address]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     def processes(self) -> dict[str, str]:
         assert self.process is not None
         return {self.name: f"{self.process.pid}+"}
+
+    def lasting(self) -> dict[str, str]:
+        """Label → pid of its processes that stay: an autovacuum worker may end while it is looked at."""
+        rows = self.sql(
+            "SELECT pid, backend_type, application_name FROM pg_stat_activity WHERE backend_type IN "
+            "('checkpointer', 'walwriter', 'background writer') OR application_name LIKE 'chatd %'"
+        )
+        found = {}
+        for row in rows.splitlines():
+            pid, kind, application = row.split("|")
+            found[f"postgres: {application or kind} {pid}"] = pid
+        return found
 
     def settings(self) -> dict[str, object]:
         return {"version": version_of(_binary("postgres")), "connections": self.pool}

@@ -3,7 +3,7 @@
 The session is the right to write. It holds an advisory lock for as long as it lives, so exactly one hub owns the
 database, and its end is the end of this hub: nothing is retried and nothing guessed here. The next hub gets the lock
 when the server has ended the old session, after whatever that one was committing; it reads what is there, and shards
-repeat by device and cseq what they have no answer for. (docs/decisions/0008 has the alternatives and the figures.)
+repeat by device and cseq what they have no answer for. (docs/decisions/0010 has the alternatives and the figures.)
 """
 
 import asyncio
