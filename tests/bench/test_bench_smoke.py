@@ -111,6 +111,15 @@ def test_durable_sends_are_all_acknowledged(tmp_path: Path) -> None:
     assert all(row["counts"]["delivered"] > 0 for row in online)
 
 
+def test_durable_sends_on_postgresql_are_all_acknowledged(tmp_path: Path) -> None:
+    options = ("--store", "postgresql", "--peers", "none", "--connections", "12", "--window", "4")
+    document = bench(tmp_path, "durable", *options)
+    assert servers_of(document) == {"chatd"}
+    for row in document["rows"]:
+        assert row["counts"]["reread"] == row["counts"]["answered"] == row["counts"]["sent"] > 0
+        assert any(process.startswith("postgres: chatd hub") for process in row["process_cpu_us_per_op"])
+
+
 def test_idle_connections_beat(tmp_path: Path) -> None:
     document = bench(tmp_path, "idle", "--connections", "60", "--heartbeat-ms", "200")
     assert servers_of(document) == {"chatd", "nats", "redis", "mosquitto"}
