@@ -21,7 +21,8 @@ from chatd.errors import ChatdError
 # In the order of `chatd --help`. The file of a command bears its name.
 COMMANDS = (
     *("serve", "init", "config", "user", "device", "token"),
-    *("send", "tail", "history", "receipts", "presence", "chat"),
+    *("send", "reply", "edit", "recall", "react", "pin", "forward", "schedule", "draft"),
+    *("tail", "history", "receipts", "presence", "chat"),
     *("decode", "check", "migrate", "why"),
 )
 

@@ -1,6 +1,7 @@
 """How commands show events and times."""
 
 import base64
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -20,14 +21,24 @@ def event_json(event: Event) -> dict[str, Any]:
     """For programs: text where the payload is text, its fields where the kind has a layout, base64 otherwise."""
     shown: dict[str, Any] = {"cid": event.cid, "seq": event.seq, "sender": event.sender, "time_ms": event.time_ms}
     shown["kind"] = KIND_NAMES.get(event.kind, str(event.kind))
+    for name in ("tombstone", "reply_to", "forwarded_from", "expires_ms"):
+        if value := getattr(event, name):
+            shown[name] = value
+    if event.mentions:
+        shown["mentions"] = sorted(event.mentions)
     fields = system_fields(event)
     if event.kind in (Kind.TEXT, Kind.MARKDOWN):
         shown["text"] = event.text
     elif fields is not None:
-        shown["fields"] = fields
+        shown["fields"] = {name: printable(value) for name, value in fields.items()}
     else:
         shown["payload_base64"] = base64.b64encode(event.payload).decode()
     return shown
+
+
+def printable(value: Any) -> Any:
+    """Bytes inside fields as text where they are text."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def system_fields(event: Event) -> dict[str, Any] | None:
@@ -54,9 +65,23 @@ def event_text(event: Event, names: dict[int, str]) -> str:
         return names.get(user, f"user {user}")
 
     fields = system_fields(event) or {}
+    if event.tombstone:
+        return "(recalled or expired)"
     match event.kind:
         case Kind.TEXT | Kind.MARKDOWN:
-            return event.text
+            return marks_of(event, name) + event.text
+        case Kind.EDIT:
+            return f"edited {fields.get('target', 0)}: {printable(fields.get('content', b''))}"
+        case Kind.RECALL:
+            return f"recalled {fields.get('target', 0)}"
+        case Kind.REACTION:
+            verb = "reacted to" if fields.get("added") else "took back, on"
+            return f"{verb} {fields.get('target', 0)}: {fields.get('emoji', '')}"
+        case Kind.PIN:
+            return f"{'pinned' if fields.get('pinned') else 'unpinned'} {fields.get('target', 0)}"
+        case Kind.STICKER | Kind.IMAGE | Kind.VOICE | Kind.VIDEO | Kind.FILE | Kind.LOCATION | Kind.CONTACT:
+            about = fields.get("caption") or fields.get("name") or fields.get("emoji") or ""
+            return f"[{KIND_NAMES[event.kind].lower()}] {about}".rstrip()
         case Kind.CONVERSATION_CREATED:
             return f"created the conversation {fields.get('title') or ''}".rstrip()
         case Kind.MEMBERS_ADDED:
@@ -71,6 +96,12 @@ def event_text(event: Event, names: dict[int, str]) -> str:
         case Kind.TITLE_CHANGED:
             return f"renamed the conversation to {fields.get('title', '')}"
     return f"[{KIND_NAMES.get(event.kind, f'kind {event.kind}')}, {event.size} bytes]"
+
+
+def marks_of(event: Event, name: Callable[[int], str]) -> str:
+    """What stands before a text: whose words it forwards, what it answers."""
+    forwarded = f"(from {name(event.forwarded_from)}) " if event.forwarded_from else ""
+    return f"(re {event.reply_to}) {forwarded}" if event.reply_to else forwarded
 
 
 def safe(text: str) -> str:

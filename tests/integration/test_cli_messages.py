@@ -92,3 +92,26 @@ def test_devices_are_listed_kicked_and_revoked(chatd_server: ChatdServer) -> Non
         assert said == f"device {me}: its session is closed\n"
         assert chatd(chatd_server, "device", "revoke", str(me), "--as", "dora").endswith("revoked\n")
     assert me not in [device["id"] for device in lines(chatd(chatd_server, *command))]
+
+
+def test_a_message_is_answered_edited_reacted_to_pinned_forwarded_and_recalled(chatd_server: ChatdServer) -> None:
+    chatd(chatd_server, "user", "add", "erin")
+    place = chatd(chatd_server, "send", "--as", "alice", "--to", "erin", "helo").strip()
+    cid, seq = place.split(":")
+    chatd(chatd_server, "edit", place, "hello", "--as", "alice")
+    chatd(chatd_server, "reply", place, "hi", "--as", "erin")
+    chatd(chatd_server, "react", place, "👍", "--as", "erin")
+    chatd(chatd_server, "pin", place, "--as", "erin")
+    assert "you have reacted so already" in chatd(chatd_server, "react", place, "👍", "--as", "erin", code=1)
+    chatd(chatd_server, "react", place, "👍", "--as", "erin", "--remove")
+    chatd(chatd_server, "forward", place, cid, "--as", "erin")
+    chatd(chatd_server, "recall", place, "--as", "alice")
+    shown = chatd(chatd_server, "history", cid, "--as", "erin")
+    for line in (
+        "alice: (recalled or expired)", f"erin: (re {seq}) hi", f"erin: reacted to {seq}: 👍",
+        f"erin: pinned {seq}", f"erin: took back, on {seq}: 👍", "erin: (from alice) helo", f"alice: recalled {seq}",
+    ):  # fmt: skip
+        assert re.search(rf"  {re.escape(line)}$", shown, re.MULTILINE), (line, shown)
+    listed = lines(chatd(chatd_server, "history", cid, "--as", "erin", "--json"))
+    assert {event["seq"] for event in listed if event.get("tombstone")} == {int(seq), int(seq) + 1}
+    assert "was recalled" in chatd(chatd_server, "edit", place, "x", "--as", "alice", code=1)

@@ -1,15 +1,18 @@
 """What the terminal client shows, without widgets: conversations, their newest messages, who types, who has read."""
 
+import time
 from dataclasses import dataclass, field
 
 from rich.text import Text
 
 from chatd.cli.show import event_text, local_time, safe
-from chatd.client import Event, Overview
-from chatd.wire.schema import ConversationKind
+from chatd.client import Event, Folded, Message, Overview
+from chatd.wire.schema import ConversationKind, Kind
 
 MESSAGES_MAX = 500
 TYPING_SHOWN_S = 6.0
+ANSWERED_SHOWN_MAX = 24
+SHOWN_WITH_THEIR_MESSAGE = frozenset({Kind.EDIT, Kind.RECALL, Kind.REACTION, Kind.PIN})
 
 
 @dataclass(slots=True)
@@ -36,17 +39,21 @@ class Chat:
     positions: dict[int, tuple[int, int]] = field(default_factory=dict)
     members: set[int] = field(default_factory=set)
     loaded: bool = False
+    folded: Folded = field(default_factory=Folded)
+    """The same events as messages: edited, recalled, with reactions."""
 
     def add(self, event: Event) -> bool:
         """Show an event; the oldest go when there are too many. False: it was there."""
         if event.seq in self.events:
             return False
         self.events[event.seq] = event
+        self.folded.add(event)
         self.head_seq = max(self.head_seq, event.seq)
         self.last_time_ms = max(self.last_time_ms, event.time_ms)
         self.typing.pop(event.sender, None)
         if len(self.events) > MESSAGES_MAX:
             del self.events[min(self.events)]
+            self.folded.forget(min(self.events))
         return True
 
     def receipt(self, user: int, delivered_seq: int, read_seq: int) -> None:
@@ -113,6 +120,8 @@ class Chats:
         day = ""
         for seq in sorted(chat.events):
             event = chat.events[seq]
+            if event.kind in SHOWN_WITH_THEIR_MESSAGE:
+                continue
             if (today := local_time(event.time_ms, "%A, %d %B %Y")) != day:
                 day = today
                 text.append(f"── {day} ──\n", style="dim")
@@ -128,14 +137,36 @@ class Chats:
         text.append(local_time(event.time_ms, "%H:%M"), style="dim")
         who = "you" if event.sender == self.me else self.name(event.sender)
         shown = safe(event_text(event, self.names))
-        if event.text or not shown:
+        message = chat.folded.message(event.seq, time.time_ns() // 1_000_000)
+        if message is not None and message.recalled:
+            text.append(f"  {who} recalled this", style="italic dim")
+        elif message is not None and (event.text or not shown):
             text.append(f"  {who}: ", style="bold green" if event.sender == self.me else "bold cyan")
-            text.append(shown)
+            self._append_answered(text, chat, event)
+            text.append(safe(message.text))
+            self._append_marks(text, message)
             if event.sender == self.me:
                 text.append(f" {chat.mark_of(event)}", style="bold blue" if chat.is_read(event) else "dim")
         else:
             text.append(f"  {who} {shown}", style="italic dim")
         text.append("\n")
+
+    def _append_answered(self, text: Text, chat: Chat, event: Event) -> None:
+        """What the message answers or repeats, in front of it."""
+        if event.forwarded_from:
+            text.append(f"(from {self.name(event.forwarded_from)}) ", style="dim")
+        answered = chat.folded.message(event.reply_to) if event.reply_to else None
+        if event.reply_to:
+            said = safe(answered.text)[:ANSWERED_SHOWN_MAX] if answered is not None and answered.text else "a message"
+            text.append(f"↩ {said} │ ", style="dim")
+
+    def _append_marks(self, text: Text, message: Message) -> None:
+        if message.edited:
+            text.append(" (edited)", style="dim")
+        if message.pinned:
+            text.append(" 📌", style="dim")
+        for emoji, users in sorted(message.reactions.items()):
+            text.append(f" {safe(emoji)} {len(users)}", style="bold" if self.me in users else "dim")
 
     def typing_of(self, chat: Chat, now: float) -> str:
         chat.typing = {user: until for user, until in chat.typing.items() if until > now}
