@@ -115,3 +115,19 @@ def test_a_message_is_answered_edited_reacted_to_pinned_forwarded_and_recalled(c
     listed = lines(chatd(chatd_server, "history", cid, "--as", "erin", "--json"))
     assert {event["seq"] for event in listed if event.get("tombstone")} == {int(seq), int(seq) + 1}
     assert "was recalled" in chatd(chatd_server, "edit", place, "x", "--as", "alice", code=1)
+
+
+def test_what_is_scheduled_is_listed_and_cancelled_and_drafts_are_kept(chatd_server: ChatdServer) -> None:
+    chatd(chatd_server, "user", "add", "finn")
+    cid = chatd(chatd_server, "send", "--as", "alice", "--to", "finn", "hi").split(":")[0]
+    number = chatd(chatd_server, "schedule", "add", cid, "+3600", "later", "--as", "alice").strip()
+    (listed,) = lines(chatd(chatd_server, "schedule", "list", "--as", "alice", "--json"))
+    assert (str(listed["number"]), str(listed["cid"]), listed["text"]) == (number, cid, "later")
+    chatd(chatd_server, "schedule", "cancel", number, "--as", "alice")
+    assert chatd(chatd_server, "schedule", "list", "--as", "alice") == ""
+    assert "is no time" in chatd(chatd_server, "schedule", "add", cid, "tomorrow", "x", "--as", "alice", code=1)
+    chatd(chatd_server, "draft", cid, "dear f", "--as", "alice")
+    (kept,) = lines(chatd(chatd_server, "draft", "--as", "alice", "--json"))
+    assert (str(kept["cid"]), kept["text"]) == (cid, "dear f")
+    chatd(chatd_server, "draft", cid, "--as", "alice")
+    assert chatd(chatd_server, "draft", "--as", "alice") == ""

@@ -15,9 +15,10 @@ from support.hub_sessions import Shard
 
 from chatd.clock import AgeWatch
 from chatd.errors import StoreFullError
+from chatd.hub.events import MissingEvents
 from chatd.wire import varint
 from chatd.wire.payload import encode_payload
-from chatd.wire.schema import ErrorCode, Kind, Method
+from chatd.wire.schema import FLAG_SEND_ACK_DUP, ErrorCode, Kind, Method
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +167,41 @@ async def test_what_became_of_messages_survives_a_restart(tmp_path: Path, folded
             assert await ann.shown(gone) == b""
             refused(await ann.act(Kind.EDIT, target=gone, content=b"x"), ErrorCode.NOT_FOUND)
             refused(await ann.act(Kind.REACTION, target=seq, added=1, emoji="👍"), ErrorCode.BAD_REQUEST)
+
+
+async def test_a_hub_that_dies_before_its_verdict_has_stored_nothing_and_the_retry_is_stored_once(
+    tmp_path: Path,
+) -> None:
+    async with author(tmp_path) as ann:
+        seq = await ann.say(b"kept")
+        await ann.rig.fold()
+        reading = trio.Event()
+
+        async def never(missing: object) -> None:
+            reading.set()
+            await trio.sleep_forever()
+
+        ann.rig.hub.load = never  # type: ignore[assignment]
+        ann.rig.hub.events.folded()
+        ann.rig.hub.events.find = absent  # type: ignore[method-assign]
+        payload = encode_payload(Kind.REACTION, {"target": seq, "added": 1, "emoji": "x"})
+        ann.shard.link.send(ann.session, 2, ann.cid, payload, kind=Kind.REACTION)
+        with trio.fail_after(5):
+            await reading.wait()
+        again = (ann.session.user, ann.session.device, ann.cid)
+    async with author(tmp_path, again) as ann:
+        assert ann.cseq == 1
+        first = await ann.send(payload, Kind.REACTION)
+        assert isinstance(first, Ack)
+        again = (ann.session.user, ann.session.device, ann.cid)
+    async with author(tmp_path, again) as ann:
+        ann.cseq -= 1
+        assert await ann.send(payload, Kind.REACTION) == first._replace(flags=FLAG_SEND_ACK_DUP)
+        assert len((await ann.rig.pull(ann.session.user, ann.cid, 1))[0]) == first.seq
+
+
+def absent(cid: int, seq: int, user: int) -> None:
+    raise MissingEvents([(cid, seq)])
 
 
 async def test_a_judged_send_whose_batch_is_refused_has_left_nothing(tmp_path: Path) -> None:
