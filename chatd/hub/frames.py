@@ -243,7 +243,9 @@ def frame_or_raise(op: int, flags: int, body: bytes) -> bytes:
 
 
 def payload_of(row: EventRow) -> bytes:
-    """What the row stores behind its extension block."""
+    """What the row stores behind its extension block; b"" of a tombstone."""
+    if row.flags & EVENT_TOMBSTONE:
+        return b""
     if not row.flags & EVENT_EXT:
         return row.body
     body = _Body(row.body)

@@ -11,6 +11,7 @@ from support.hub_rig import Refused, Rig, either_core, running
 from chatd.hub import reads
 from chatd.hub.frames import CallError
 from chatd.hub.redactions import RECALLED
+from chatd.storage.journal_codec import EVENT_EXT, EVENT_MESSAGE
 from chatd.wire import sync_cursor
 from chatd.wire.schema import PULL_BYTES_MAX, PULL_EVENTS_MAX, SYNC_ENTRIES_MAX, ErrorCode, Method, Op
 from chatd.wire.varint import encode as varint
@@ -327,7 +328,8 @@ async def test_a_redacted_event_shows_nowhere_whatever_is_folded(tmp_path: Path,
     async with running(tmp_path) as rig:
         ann, bob = await rig.user("ann"), await rig.user("bob")
         cid = await group(rig, ann, bob)
-        seq = await rig.say(cid, ann, "oops")
+        content = b"\x03\x02\x01\x01oops"
+        seq = await rig.hub.change(lambda: rig.core.stage_event(cid, ann, 1, content, EVENT_MESSAGE | EVENT_EXT))
         if folded != "nothing":
             await rig.fold()
             rig.forget(cid)
