@@ -15,6 +15,7 @@ PREFIXES = {
     "conversation_kind": "CONVERSATION",
     "member_state": "MEMBER_STATE",
     "role": "ROLE",
+    "right": "RIGHT",
     "kind": "KIND",
     "ephemeral_kind": "EPHEMERAL",
     "method": "METHOD",

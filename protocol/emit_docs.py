@@ -172,6 +172,7 @@ TABLES: dict[str, Callable[[Schema, str], str]] = {
     "presence": codes_line("presence"),
     "audiences": codes_line("audience"),
     "roles": codes_line("role"),
+    "rights": bits_table("right"),
     "kinds": kinds_table,
     "system_kinds": system_kinds_table,
     "ephemeral_kinds": ephemeral_kinds_table,

@@ -15,6 +15,7 @@ ENUMS = {  # table: (class, base, docstring)
     "conversation_kind": ("ConversationKind", "IntEnum", "Kind of a conversation."),
     "member_state": ("MemberState", "IntEnum", "State in a SYNC entry."),
     "role": ("Role", "IntEnum", "Role of a member."),
+    "right": ("Right", "IntFlag", "What a member may do."),
     "kind": ("Kind", "IntEnum", "Kind of an event."),
     "ephemeral_kind": ("EphemeralKind", "IntEnum", "Kind of an EPHEMERAL."),
     "method": ("Method", "IntEnum", "REQUEST.method."),

@@ -23,6 +23,7 @@ COMMANDS = (
     *("serve", "init", "config", "user", "device", "token"),
     *("send", "reply", "edit", "recall", "react", "pin", "forward", "schedule", "draft"),
     *("tail", "history", "receipts", "presence", "chat"),
+    *("group", "invite", "join", "contact", "own", "report"),
     *("decode", "check", "migrate", "why"),
 )
 

@@ -1,6 +1,7 @@
 """How commands show events and times."""
 
 import base64
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -34,6 +35,19 @@ def event_json(event: Event) -> dict[str, Any]:
     else:
         shown["payload_base64"] = base64.b64encode(event.payload).decode()
     return shown
+
+
+# System events that say it in one sentence, with the fields of their payload.
+WHAT_HAPPENED: dict[int, str] = {
+    Kind.INFO_CHANGED: "changed the topic to {topic}",
+    Kind.RULES_CHANGED: "changed the rules: slow mode {slow_mode_s} s",
+    Kind.MEMBER_BANNED: "banned {user}",
+    Kind.BAN_LIFTED: "lifted the ban of {user}",
+    Kind.MEMBER_JOINED: "{user} joined",
+    Kind.ARCHIVED: "archived the conversation or opened it again",
+    Kind.DELETED: "deleted the conversation {title}",
+    Kind.PUBLIC_NAME_CHANGED: "set the public name {name}",
+}
 
 
 def printable(value: Any) -> Any:
@@ -91,10 +105,18 @@ def event_text(event: Event, names: dict[int, str]) -> str:
         case Kind.MEMBER_LEFT:
             return f"{name(fields.get('user', 0))} left"
         case Kind.ROLE_CHANGED:
-            role = {value.value: value.name.lower() for value in schema.Role}.get(fields.get("role", 0), "?")
+            code = fields.get("role", 0)
+            role = {value.value: value.name.lower() for value in schema.Role}.get(code, f"role {code}")
             return f"made {name(fields.get('user', 0))} {role}"
         case Kind.TITLE_CHANGED:
             return f"renamed the conversation to {fields.get('title', '')}"
+        case Kind.MEMBER_MUTED:
+            until_s = fields.get("until_s", 0)
+            end = f"muted {{}} until {local_time(until_s * 1000)}" if until_s else "lets {} write again"
+            return end.format(name(fields.get("user", 0)))
+    if event.kind in WHAT_HAPPENED:
+        said = {key: name(value) if key == "user" else value for key, value in fields.items()}
+        return WHAT_HAPPENED[event.kind].format_map(defaultdict(str, said)).rstrip()
     return f"[{KIND_NAMES.get(event.kind, f'kind {event.kind}')}, {event.size} bytes]"
 
 

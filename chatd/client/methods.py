@@ -1,14 +1,15 @@
 """Every REQUEST method of the schema with names and types: what `Client` offers beside events and sends."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from chatd.client.asking import PAGE
 from chatd.client.errors import NotFoundError
+from chatd.client.groups import GroupMethods
+from chatd.client.people import PeopleMethods
 from chatd.wire.schema import Audience, ConversationKind, ErrorCode, Method, Role
 
 NAMES_MAX = 100
-PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,8 @@ class Hop:
     detail: str
 
 
-class Methods:
+class Methods(GroupMethods, PeopleMethods):
     """Typed helpers over `request`: RefusedError by what the server says, NoAnswerError when time is over."""
-
-    async def request(
-        self, method: int, params: Mapping[int, Any] | None = None, *, timeout_s: float = 30.0
-    ) -> dict[int, Any]:
-        """Call a method; params and result are maps with the integer keys of protocol/schema.toml."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------ users
 
@@ -145,7 +140,7 @@ class Methods:
     async def members(self, cid: int) -> list[Member]:
         return [Member(*row) async for row in self._rows(Method.MEMBER_LIST, {1: cid}, 500)]
 
-    async def add_members(self, cid: int, users: Sequence[int], role: Role = Role.MEMBER) -> int:
+    async def add_members(self, cid: int, users: Sequence[int], role: int = Role.MEMBER) -> int:
         """Returns the seq of the event; 0 when all were members already."""
         return int((await self.request(Method.MEMBER_ADD, {1: cid, 2: list(users), 3: int(role)}))[1])
 
@@ -156,7 +151,7 @@ class Methods:
     async def leave(self, cid: int) -> int:
         return int((await self.request(Method.MEMBER_LEAVE, {1: cid}))[1])
 
-    async def set_role(self, cid: int, user: int, role: Role) -> int:
+    async def set_role(self, cid: int, user: int, role: int) -> int:
         return int((await self.request(Method.MEMBER_SET_ROLE, {1: cid, 2: user, 3: int(role)}))[1])
 
     # ------------------------------------------------------------ presence and receipts
@@ -219,14 +214,3 @@ class Methods:
 
     async def admin_stats(self) -> dict[str, float]:
         return dict((await self.request(Method.ADMIN_STATS))[1])
-
-    async def _rows(self, method: Method, params: dict[int, Any], limit: int) -> AsyncIterator[list[Any]]:
-        """All rows of a paged method: the keys after `params` are (after, limit), result is (rows, more)."""
-        after, key = 0, len(params) + 1
-        while True:
-            result = await self.request(method, {**params, key: after, key + 1: limit})
-            for row in result[1]:
-                yield row
-            if not result[2] or not result[1]:
-                return
-            after = result[1][-1][0]

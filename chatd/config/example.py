@@ -7,9 +7,11 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from chatd.config.load import Settings
-from chatd.config.model import Issuer, Section
+from chatd.config.model import Issuer, OwnRole, Section
 
 WIDTH = 110
+TABLES = {"issuers", "roles"}
+"""Settings that are tables of their own; a sample of each stands at the end."""
 HEAD = """\
 # chatd.toml: every setting with its default. `chatd serve --check` says what is wrong with a configuration.
 # The environment overrides the file (CHATD_SESSION__SENDS_PER_S=20); flags override both
@@ -26,14 +28,16 @@ def example_toml() -> str:
             parts.append(_section(name, default))
         else:
             parts.append(_entry(name, field, default))
-    parts.append(_issuer())
+    parts += [_issuer(), _role()]
     return "\n".join(parts)
 
 
 def _section(name: str, section: Section) -> str:
     head = textwrap.fill((type(section).__doc__ or "").strip(), WIDTH, initial_indent="# ", subsequent_indent="# ")
     values = section.model_dump(mode="json")
-    entries = [_entry(key, field, values[key]) for key, field in type(section).model_fields.items() if key != "issuers"]
+    entries = [
+        _entry(key, field, values[key]) for key, field in type(section).model_fields.items() if key not in TABLES
+    ]
     return "\n".join([head, f"[{name}]", *entries])
 
 
@@ -52,8 +56,20 @@ def _entry(name: str, field: FieldInfo, value: Any) -> str:
     return f"{comment}\n{name} = {json.dumps(value)}\n"
 
 
+def _role() -> str:
+    sample = {"code": 8, "name": "herald", "inherits": "member", "grants": ["mention_all"], "denies": []}
+    return _table("hub.roles", OwnRole, {name: json.dumps(value) for name, value in sample.items()})
+
+
+def _table(name: str, section: type[Section], values: dict[str, str]) -> str:
+    lines = [f"# {line}" for line in textwrap.wrap((section.__doc__ or "").strip(), WIDTH)]
+    lines.append(f"# [[{name}]]")
+    for key, field in section.model_fields.items():
+        lines.append(f"# {key} = {values[key]}    # {' '.join((field.description or '').split())}")
+    return "\n".join(lines) + "\n"
+
+
 def _issuer() -> str:
-    lines = [f"# {line}" for line in textwrap.wrap((Issuer.__doc__ or "").strip(), WIDTH)]
     sample: dict[str, Any] = {
         "issuer": "https://id.example.org",
         "audience": "chatd",
@@ -61,8 +77,5 @@ def _issuer() -> str:
         "types": ["JWT", "at+jwt"],
         "create_users": True,
     }
-    lines.append("# [[auth.issuers]]")
-    for name, field in Issuer.model_fields.items():
-        value = '{ "2026-01" = "secrets/issuer.pem" }' if name == "keys" else json.dumps(sample[name])
-        lines.append(f"# {name} = {value}    # {' '.join((field.description or '').split())}")
-    return "\n".join(lines) + "\n"
+    values = {name: json.dumps(value) for name, value in sample.items()}
+    return _table("auth.issuers", Issuer, {**values, "keys": '{ "2026-01" = "secrets/issuer.pem" }'})

@@ -182,6 +182,21 @@ class Queue(Section):
     """TCP_NOTSENT_LOWAT: what waits in the kernel unsent cannot be dropped or conflated any more."""
 
 
+class OwnRole(Section):
+    """A role for members of conversations, beside those that every server has."""
+
+    code: Annotated[int, Field(ge=8, le=15)]
+    """Its number on the wire and on the disk; it never changes."""
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_-]{0,31}$")]
+    """What people call it."""
+    inherits: str = "member"
+    """The role it begins with: its rights, and its rank over other members."""
+    grants: list[str] = []
+    """Rights it has beyond that."""
+    denies: list[str] = []
+    """Rights it does not have after all."""
+
+
 class Hub(Section):
     """What all users share: order, store, directory."""
 
@@ -204,7 +219,11 @@ class Hub(Section):
     peer_ring_bytes: Annotated[int, Field(ge=4 * KIB, le=1 << 30)] = 64 * KIB
     """Each direction of a link between two shards; a power of two."""
     group_members_max: Annotated[int, Field(ge=2, le=100_000)] = 500
-    """Members of a group."""
+    """Members of a group. With more than 500 a conversation has no receipts of single members."""
+    channel_members_max: Annotated[int, Field(ge=2, le=1_000_000)] = 100_000
+    """Members of a channel, and of the world room."""
+    roles: Annotated[list[OwnRole], Field(max_length=8)] = []
+    """Roles beside guest, bot, member, moderator, admin and owner. SIGHUP reads them anew."""
     resolves_per_min: Annotated[int, Field(ge=0, le=1_000_000)] = 5
     """USER_RESOLVE of one user: names cannot be tried out in bulk. Above it: BUSY. 0: no limit."""
     resolves_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 100

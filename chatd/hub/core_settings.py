@@ -5,6 +5,8 @@ The native core and the reference read the same fields by name. Operators set th
 
 from dataclasses import dataclass
 
+from chatd.hub.rights import DEFAULT
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubCoreSettings:
@@ -42,6 +44,9 @@ class HubCoreSettings:
     """Of one session; the next SUBSCRIBE gets LIMIT_REACHED."""
     receipt_members_max: int = 500
     """Conversations with more members have no RECEIPT frames."""
+
+    role_rights: tuple[int, ...] = DEFAULT.words
+    """Right bits of each of the sixteen roles. The one field that is not an int; put_role_rights replaces it."""
 
     sends_per_s: int = 0
     sends_burst: int = 50

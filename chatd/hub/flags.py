@@ -8,6 +8,25 @@ class UserFlag(IntFlag):
 
     ADMIN = 1
     GUEST = 2
+    CONTACTS_ONLY = 4
+    """Only contacts may write first or add this user to a conversation."""
+
+
+class ConversationFlag(IntFlag):
+    """Column conversation.flags."""
+
+    CLOSED = 2
+    """Archived: nobody writes."""
+    DELETED = 4
+    ASK = 8
+    """Who comes by the public name has to be accepted."""
+
+
+class InvitationFlag(IntFlag):
+    """Column invitation.flags."""
+
+    REVOKED = 1
+    ASK = 2
 
 
 class DeviceFlag(IntFlag):

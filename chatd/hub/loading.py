@@ -19,6 +19,7 @@ from chatd.errors import StorageError
 from chatd.hub.core import Core
 from chatd.hub.events import Events
 from chatd.hub.frames import CallError
+from chatd.hub.rights import denied_words, unpacked_denials
 from chatd.hub.rows import Name, RequestKeyRow, Rows
 from chatd.storage.interface import GROUPED_ROWS, ConversationRow, DeviceRow, EventRow, MemberRow, Reader, View
 from chatd.wire.schema import ErrorCode
@@ -215,9 +216,9 @@ class Loader:
         return True
 
     def _apply_conversation(
-        self, folded_pos: int, cid: int, found: tuple[ConversationRow | None, list[MemberRow]]
+        self, folded_pos: int, cid: int, found: tuple[ConversationRow | None, list[MemberRow], list[tuple[int, int]]]
     ) -> bool:
-        row, members = found
+        row, members, folded_mutes = found
         if not self._rows.is_current(folded_pos):
             return False
         newest = self._rows.unfolded_row("conversation", cid) or row
@@ -227,7 +228,11 @@ class Loader:
             self._core.no_conversation(cid)
             return True
         heads = (0, 0, 0, 0) if row is None else (row.head_seq, row.message_count, row.last_ts, row.changed_pos)
-        self._core.put_conversation(cid, newest.kind, newest.flags, *heads, list(members))
+        muted = dict(folded_mutes)
+        muted |= {one.uid: one.muted_until_s for one in self._rows.unfolded_of("restriction", cid)}
+        denied = denied_words(newest.kind, unpacked_denials(newest.denied))
+        rules = (newest.slow_mode_s, denied, muted.items())
+        self._core.put_conversation(cid, newest.kind, newest.flags, *heads, list(members), *rules)
         return True
 
     def _apply_idempotency(self, folded_pos: int, question: Question, stored: Any) -> bool:
@@ -277,6 +282,14 @@ _ROW_READS: dict[tuple[str, bool], Callable[[View, Any], Any]] = {
     ("api_key", False): lambda view, value: view.api_key(value),
     ("conversation", False): lambda view, value: view.conversation(value),
     ("conversation", True): lambda view, value: view.direct_conversation(value),
+    ("public_name", False): lambda view, value: view.public_name(value),
+    ("restriction", False): lambda view, value: view.restriction(*value),
+    ("invitation", False): lambda view, value: view.invitation(value),
+    ("invitation", True): lambda view, value: view.invitation_by_token(value),
+    ("join_request", False): lambda view, value: view.join_request(*value),
+    ("relation", False): lambda view, value: view.relation(*value),
+    ("own_setting", False): lambda view, value: view.own_setting(*value),
+    ("report", False): lambda view, value: view.report(value),
     ("request_key", False): _read_request_key,
     ("presence", False): lambda view, value: view.presence(value),
     ("last_seen", False): lambda view, value: view.last_seen(value),
@@ -287,7 +300,7 @@ _READS: dict[str, Callable[[View, Any], Any]] = {
     "event": _read_event,
     "user": lambda view, user: view.user(user),
     "device": lambda view, device: view.device(device),
-    "conversation": lambda view, cid: (view.conversation(cid), view.members(cid)),
+    "conversation": lambda view, cid: (view.conversation(cid), view.members(cid), view.muted(cid)),
     "read_count": lambda view, question: view.message_count_at(question[0], question[2]),
     "idempotency": lambda view, question: view.stored_send(question.device, question.cseq),
 }

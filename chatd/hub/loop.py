@@ -26,6 +26,7 @@ from chatd.hub.presence import Presence
 from chatd.hub.reads import not_found
 from chatd.hub.recovery import FreeGate, recover
 from chatd.hub.redactions import Redactions
+from chatd.hub.rights import Roles
 from chatd.hub.rows import Missing, MissingConversation, MissingRows, Rows
 from chatd.hub.rpc import Rpc, RpcMethod
 from chatd.hub.settings import HubSettings
@@ -43,8 +44,8 @@ LOADS_PER_CHANGE_MAX = 8
 REVOCATIONS_REMEMBERED = 10_000
 
 Command = tuple[Any, ...]
-"""("link", shard, epoch, ring_in, ring_out), ("unlink", shard), ("folded", pos) or ("stop",); others are not for a
-hub."""
+"""("link", shard, epoch, ring_in, ring_out), ("unlink", shard), ("folded", pos), ("reload", message) or ("stop",);
+others are not for a hub."""
 
 
 class Hub:
@@ -73,6 +74,8 @@ class Hub:
         self._report_lost = on_link_lost
         self.store = store
         self.settings = settings
+        self.roles = Roles(settings.roles)
+        core.put_role_rights(self.roles.words)
         self.shards: set[int] = set()
         self._link_epochs: dict[int, int] = {}
         self.revoked: deque[tuple[int, int]] = deque(maxlen=REVOCATIONS_REMEMBERED)
@@ -262,6 +265,9 @@ class Hub:
                     self.core.unlink(shard)
                 case ("folded", pos):
                     self.on_folded(pos)
+                case ("reload", message):
+                    self.roles = Roles(message["roles"])
+                    self.core.put_role_rights(self.roles.words)
                 case ("stop",):
                     return
 

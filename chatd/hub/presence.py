@@ -15,7 +15,7 @@ import trio
 
 from chatd.hub import frames
 from chatd.hub.frames import CallError
-from chatd.storage.interface import LastSeenRow
+from chatd.storage.people_rows import LastSeenRow
 from chatd.wire.schema import ErrorCode, NoticeTopic, PresenceState
 
 if TYPE_CHECKING:

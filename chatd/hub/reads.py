@@ -6,14 +6,18 @@
 # meanwhile counts. A user without any interval gets the same bytes as for a conversation that does not exist.
 """Entitlement and the answer to PULL."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgpack
 
 from chatd.hub import frames
 from chatd.hub.core import Core, Interval
 from chatd.hub.frames import CallError, PullCall
 from chatd.hub.redactions import shown
-from chatd.hub.rows import MissingConversation
+from chatd.hub.rows import MissingConversation, Rows
 from chatd.storage.interface import EventRow, View
+from chatd.storage.people_rows import OwnSettingRow
 from chatd.wire.schema import BODY_BYTES_MAX, PULL_BYTES_MAX, PULL_EVENTS_MAX, ErrorCode, Feature
 
 if TYPE_CHECKING:
@@ -57,13 +61,55 @@ class Readable(NamedTuple):
     spans: list[tuple[int, int]]
 
 
-def readable(core: Core, cid: int, user: int) -> Readable:
+def readable(core: Core, rows: Rows, cid: int, user: int) -> Readable:
+    """The one place that says which events of a conversation a user may read: those of the intervals of membership,
+    without what the user has deleted for him- or herself.
+    """
     found = intervals(core, cid, user)
     state = core.conversation(cid)
     if state is None:
         raise MissingConversation(cid)
     spans = [(join, leave or state[2]) for _, _, join, leave, *_ in found]
-    return Readable(max(end for _, end in spans), min(start for start, _ in spans), spans)
+    head_seq, floor_seq = max(end for _, end in spans), min(start for start, _ in spans)
+    own = hidden(rows, user, [cid]).get(cid)
+    if own is None:
+        return Readable(head_seq, floor_seq, spans)
+    return Readable(head_seq, max(floor_seq, own.hidden_seq + 1), without(spans, own.hidden_seq, hidden_seqs(own)))
+
+
+ANYWHERE = 0
+"""own_setting has a row for this cid where the user has ever deleted something for him- or herself: most never do, and
+that they did not is one row to remember instead of one for each conversation.
+"""
+
+
+def hidden(rows: Rows, user: int, cids: Iterable[int]) -> dict[int, OwnSettingRow]:
+    """What the user has deleted for him- or herself, by conversation."""
+    if rows.find("own_setting", (user, ANYWHERE)) is None:
+        return {}
+    found = rows.find_all("own_setting", [(user, cid) for cid in cids])
+    return {cid: own for (_, cid), own in found.items() if own.hidden_seq or own.hidden is not None}
+
+
+def is_hidden(own: OwnSettingRow, seq: int) -> bool:
+    return seq <= own.hidden_seq or seq in hidden_seqs(own)
+
+
+def hidden_seqs(own: OwnSettingRow) -> list[int]:
+    """Single events that the user has deleted for him- or herself, ascending."""
+    return [] if own.hidden is None else list(msgpack.unpackb(own.hidden))
+
+
+def without(spans: list[tuple[int, int]], upto: int, seqs: list[int]) -> list[tuple[int, int]]:
+    """The spans without what is at or below `upto`, and without each of the ascending `seqs`."""
+    left = [(max(start, upto + 1), end) for start, end in spans if end > upto]
+    for seq in seqs:
+        cut: list[tuple[int, int]] = []
+        for start, end in left:
+            pieces = [(start, seq - 1), (seq + 1, end)] if start <= seq <= end else [(start, end)]
+            cut += [(first, last) for first, last in pieces if first <= last]
+        left = cut
+    return left
 
 
 async def answer(hub: "Hub", call: "Call") -> bytes:
@@ -91,7 +137,7 @@ class _Walk:
         core = self._hub.core
         seq = max(1, from_seq)
         for reads_left in range(DATABASE_READS_PER_PULL_MAX, -1, -1):
-            may = await self._hub.lookup(lambda: readable(core, self._cid, self._call.user))
+            may = await self._hub.lookup(lambda: readable(core, self._hub.rows, self._cid, self._call.user))
             span = _span_at(may, seq, to_seq)
             if span is None:
                 return self._end(0, may)
@@ -180,11 +226,11 @@ async def _chunks(hub: "Hub", call: "Call", pull: PullCall) -> bytes:
     """
     assert pull.byte_range is not None
     offset, length = pull.byte_range
-    may = await hub.lookup(lambda: readable(hub.core, pull.cid, call.user))
+    may = await hub.lookup(lambda: readable(hub.core, hub.rows, pull.cid, call.user))
     if _span_at(may, pull.from_seq, pull.from_seq) is None:
         raise not_found()
     payload = await _payload(hub, pull.cid, pull.from_seq, call.user)
-    may = await hub.lookup(lambda: readable(hub.core, pull.cid, call.user))
+    may = await hub.lookup(lambda: readable(hub.core, hub.rows, pull.cid, call.user))
     if payload is None or _span_at(may, pull.from_seq, pull.from_seq) is None:
         raise not_found()
     end = len(payload) if length == 0 else min(len(payload), offset + length)

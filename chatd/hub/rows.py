@@ -25,14 +25,23 @@ from chatd.storage.interface import (
     EditRow,
     ExpiryRow,
     HighestIds,
-    LastSeenRow,
     MentionRow,
     PinRow,
-    PresenceRow,
     ReactionRow,
     ScheduledRow,
     UserRow,
     row_record,
+)
+from chatd.storage.people_rows import (
+    InvitationRow,
+    JoinRequestRow,
+    LastSeenRow,
+    OwnSettingRow,
+    PresenceRow,
+    PublicNameRow,
+    RelationRow,
+    ReportRow,
+    RestrictionRow,
 )
 from chatd.wire.schema import ErrorCode
 
@@ -57,6 +66,8 @@ class Table(NamedTuple):
     key: Callable[[Any], Hashable]
     unique: str | None = None
     groups: tuple[int, ...] = ()
+    listed_by: str | None = None
+    """Column by which unfolded_of finds rows."""
 
 
 TABLES = {
@@ -66,6 +77,13 @@ TABLES = {
         Table("device", DeviceRow, lambda row: row.id),
         Table("api_key", ApiKeyRow, lambda row: row.id),
         Table("conversation", ConversationRow, lambda row: row.id, unique="direct_key"),
+        Table("public_name", PublicNameRow, lambda row: row.name),
+        Table("restriction", RestrictionRow, lambda row: (row.cid, row.uid), listed_by="cid"),
+        Table("invitation", InvitationRow, lambda row: row.id, unique="token", listed_by="cid"),
+        Table("join_request", JoinRequestRow, lambda row: (row.cid, row.uid), listed_by="cid"),
+        Table("relation", RelationRow, lambda row: (row.uid, row.other), listed_by="uid"),
+        Table("own_setting", OwnSettingRow, lambda row: (row.uid, row.cid), listed_by="uid"),
+        Table("report", ReportRow, lambda row: row.id),
         Table("request_key", RequestKeyRow, lambda row: (row.uid, row.key)),
         Table("presence", PresenceRow, lambda row: row.uid),
         Table("last_seen", LastSeenRow, lambda row: row.uid),
@@ -109,6 +127,11 @@ class MissingRows(Missing):
         super().__init__(f"not loaded: {self.names[:3]}")
 
 
+def _listing(name: Name, row: Any) -> tuple[str, Hashable] | None:
+    column = TABLES[name.table].listed_by
+    return None if column is None or name.unique else (name.table, getattr(row, column))
+
+
 class _Unfolded(NamedTuple):
     pos: int
     row: Any
@@ -122,6 +145,7 @@ class Rows:
         self.floor_pos = 0
         """Snapshots below this position are too old to be believed."""
         self._unfolded: dict[Name, _Unfolded] = {}
+        self._lists: dict[tuple[str, Hashable], set[Name]] = {}
         self._order: deque[tuple[int, Name]] = deque(maxlen=UNFOLDED_ROWS_MAX + 1)
         self._cache: OrderedDict[Name, Any] = OrderedDict()
         self._cached_max = CACHED_ROWS_MAX
@@ -154,7 +178,7 @@ class Rows:
         missing: list[Name] = []
         wanted = list(values)
         # A group may be made of more users than are kept otherwise, and the second look needs all of them.
-        self._cached_max = max(self._cached_max, 2 * len(wanted))
+        self._cached_max = max(self._cached_max, 4 * len(wanted))
         for value in wanted:
             try:
                 row = self.find(table, value, unique=unique)
@@ -199,6 +223,10 @@ class Rows:
             if name.table == table and not name.unique and entry.row is not None
         ]
 
+    def unfolded_of(self, table: str, group: Hashable) -> list[Any]:
+        """The same of one group: the value of the table's column listed_by."""
+        return [self._unfolded[name].row for name in self._lists.get((table, group), ())]
+
     def is_current(self, folded_pos: int) -> bool:
         """False: a snapshot of that position is too old to be believed, read again."""
         return folded_pos >= self.floor_pos
@@ -214,7 +242,7 @@ class Rows:
     # ------------------------------------------------------------ writing
 
     def next_id(self, counter: str) -> int:
-        """A fresh id of "user", "device", "api_key" or "conversation". One whose batch is rejected is not used again:
+        """A fresh id of a table that HighestIds has. One whose batch is rejected is not used again:
         the core may remember it.
         """
         self._ids[counter] += 1
@@ -248,6 +276,9 @@ class Rows:
         self._order.append((pos, name))
         for group in self._groups_of(name):
             self._groups.setdefault(group, {})[name.value] = None
+        listing = _listing(name, row)
+        if listing is not None:
+            self._lists.setdefault(listing, set()).add(name)
 
     @staticmethod
     def _groups_of(name: Name) -> list[Name]:
@@ -256,7 +287,11 @@ class Rows:
 
     def _let_go(self, name: Name) -> None:
         """The row is not unfolded any more; what was read of its groups before is old."""
-        del self._unfolded[name]
+        listing = _listing(name, self._unfolded.pop(name).row)
+        if listing is not None:
+            self._lists[listing].discard(name)
+            if not self._lists[listing]:
+                del self._lists[listing]
         for group in self._groups_of(name):
             self._cache.pop(group, None)
             del self._groups[group][name.value]

@@ -26,6 +26,10 @@ class HubSettings:
     """USER_RESOLVE of one user: names cannot be tried out in bulk."""
     resolves_burst: int = 100
     group_members_max: int = 500
+    channel_members_max: int = 100_000
+    """Of channels and the world room."""
+    roles: tuple[Mapping[str, Any], ...] = ()
+    """The operator's own, as Roles takes them."""
     user_conversations_max: int = 5000
     user_groups_owned_max: int = 100
     user_devices_max: int = 100

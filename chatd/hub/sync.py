@@ -17,6 +17,7 @@ from chatd.hub.core import Core
 from chatd.hub.frames import CallError, SyncEntry
 from chatd.hub.redactions import shown
 from chatd.storage.interface import EventRow, MembershipRow, View
+from chatd.storage.people_rows import OwnSettingRow
 from chatd.wire import sync_cursor
 from chatd.wire.schema import (
     BODY_BYTES_MAX,
@@ -77,11 +78,12 @@ async def answer(hub: "Hub", call: "Call") -> bytes:
     limit = min(sync.limit or SYNC_ENTRIES_MAX, SYNC_ENTRIES_MAX)
     drafts, more = await _drafts(hub, call.user, cursor, limit)
     last = await _last_events(hub, call.user, drafts)
+    hidden = await hub.lookup(lambda: reads.hidden(hub.rows, call.user, [draft.cid for draft in drafts]))
 
     entries: list[bytes] = []
     room = call.frame_bytes_max - PAGE_HEAD_BYTES
     for draft in drafts:
-        encoded = frames.sync_entry(_entry(draft, last[draft.cid]))
+        encoded = frames.sync_entry(_without(_entry(draft, last[draft.cid]), hidden.get(draft.cid)))
         room -= len(encoded)
         if room < 0:
             if not entries:
@@ -240,6 +242,14 @@ def _entry(draft: Draft, last: LastEvent) -> SyncEntry:
         last_kind=kind,
         last_preview=preview(kind, body),
     )
+
+
+def _without(entry: SyncEntry, own: OwnSettingRow | None) -> SyncEntry:
+    """The entry for who has deleted part of that conversation."""
+    if own is None:
+        return entry
+    entry = entry._replace(floor_seq=max(entry.floor_seq, own.hidden_seq + 1))
+    return entry._replace(last_preview=b"") if reads.is_hidden(own, entry.head_seq) else entry
 
 
 def preview(kind: int, body: bytes) -> bytes:

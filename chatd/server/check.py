@@ -10,6 +10,7 @@ from chatd import secrets
 from chatd.config import Settings
 from chatd.errors import ConfigError
 from chatd.supervisor.listeners import probe
+from chatd.supervisor.plan import checked_roles
 
 
 def report(settings: Settings) -> int:
@@ -27,6 +28,7 @@ def findings(settings: Settings) -> Iterator[str]:
     yield from _data(settings)
     yield from _secrets(settings)
     yield from _relations(settings)
+    yield from _roles(settings)
     yield from _tls(settings)
     for address in [*settings.listen.tcp, *settings.listen.tls]:
         problem = probe(address) if address.port else None
@@ -63,6 +65,13 @@ def _secrets(settings: Settings) -> Iterator[str]:
         return
     try:
         secrets.load(settings)
+    except ConfigError as error:
+        yield str(error)
+
+
+def _roles(settings: Settings) -> Iterator[str]:
+    try:
+        checked_roles(settings)
     except ConfigError as error:
         yield str(error)
 

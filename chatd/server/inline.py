@@ -157,8 +157,9 @@ class InlineServer:
     async def reload(self) -> None:
         message = reload_message(self)
         if message is not None:
-            await self._commands["shard"].send(("reload", message))
-            logs.get().info("reloaded: log level, certificates, keys")
+            for role in ("shard", "hub"):
+                await self._commands[role].send(("reload", message))
+            logs.get().info("reloaded: log level, certificates, keys, roles")
 
     async def _drain(self) -> None:
         notify("STOPPING=1")

@@ -2,62 +2,24 @@
 # members and its first event are staged in the same batch: it exists with all of them or not at all. Members join at
 # the seq of the creation, so they read the log from 1. A direct conversation has a canonical key of its two users and
 # is unique by it: opening it twice, or by both at the same moment, gives one. Nobody leaves it and it has no roles.
-"""Methods about conversations, and the rules that members.py shares."""
+"""Methods about conversations: opening, creating, listing, describing."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from chatd.hub import reads
-from chatd.hub.core import Core, Interval
+from chatd.hub.flags import UserFlag
 from chatd.hub.frames import CallError
-from chatd.hub.rows import MissingConversation
+from chatd.hub.rights import denied_words
 from chatd.hub.sync import SNAPSHOTS_PER_PAGE_MAX, half_known, too_fast
-from chatd.services import events, users
+from chatd.services import events, joining, relations, users
 from chatd.services.caller import Caller, Result, now_ms
+from chatd.services.relations import direct_key
+from chatd.services.seats import first_role, managed_seat, seat
 from chatd.storage.interface import ConversationRow, MembershipRow, View
-from chatd.wire.schema import ConversationKind, ErrorCode, Role
+from chatd.wire.schema import ConversationKind, ErrorCode, Right, Role
 
-
-class Seat(NamedTuple):
-    """A conversation as seen by one present member, in a turn."""
-
-    row: ConversationRow
-    head_seq: int
-    present: dict[int, Interval]
-    """Present members by user."""
-    role: Role
-    join_seq: int
-
-
-def seat(caller: Caller, cid: int) -> Seat:
-    """For turns. NOT_FOUND, byte-same, unless the caller is a present member."""
-    own = reads.intervals(caller.core, cid, caller.user)
-    if not reads.is_member(own):
-        raise reads.not_found()
-    row = caller.rows.find("conversation", cid)
-    state, members = caller.core.conversation(cid), caller.core.members(cid)
-    if state is None or members is None or row is None:
-        raise MissingConversation(cid)
-    present = {interval[0]: interval for interval in members if interval[3] == 0}
-    return Seat(row, state[2], present, Role(own[-1][1]), own[-1][2])
-
-
-def group_seat(caller: Caller, cid: int, least: Role) -> Seat:
-    """As seat, in a group where the caller's role is at least `least`; else FORBIDDEN."""
-    found = seat(caller, cid)
-    if found.row.kind != ConversationKind.GROUP:
-        raise CallError(ErrorCode.FORBIDDEN, "only a group has members to manage, roles and a title")
-    if found.role < least:
-        raise CallError(
-            ErrorCode.FORBIDDEN, f"this needs the role {least.name.lower()} in the group; ask one who has it"
-        )
-    return found
-
-
-# ---------------------------------------------------------------- methods
-
-
-def direct_key(one: int, other: int) -> str:
-    return f"{min(one, other)}:{max(one, other)}"
+WORLD_KEY = "world"
+"""direct_key of the one conversation of kind WORLD."""
 
 
 async def open_direct(caller: Caller, user: int) -> Result:
@@ -67,22 +29,27 @@ async def open_direct(caller: Caller, user: int) -> Result:
     def existing() -> ConversationRow | None:
         users.existing(caller.rows, [user])
         row: ConversationRow | None = caller.rows.find("conversation", key, unique=True)
+        if row is None:
+            relations.check_reachable(caller, [user])
         return row
 
     found = await caller.hub.lookup(existing)
     if found is not None:
         return {1: found.id}
-    await check_conversation_counts(caller, [caller.user, user])
+    await joining.check_conversation_counts(caller, [caller.user, user])
 
     def apply() -> Result:
         meanwhile = existing()
         if meanwhile is not None:
             return {1: meanwhile.id}
+        is_blocked = relations.between(caller, caller.user, user).state & relations.Relation.BLOCKED
         both = sorted({caller.user, user})
         cid = _stage_conversation(caller, ConversationKind.DIRECT, "", key)
         for member in both:
             caller.hub.memberships.stage(cid, member, Role.MEMBER, 1)
         events.created(caller.core, cid, caller.user, ConversationKind.DIRECT, "")
+        if is_blocked:
+            relations.stage_silence(caller, cid, user, relations.FOR_EVER_S)
         return {1: cid}
 
     return await caller.change(apply)
@@ -91,19 +58,26 @@ async def open_direct(caller: Caller, user: int) -> Result:
 async def create(caller: Caller, kind: int, title: str, named: list[int]) -> Result:
     """CONVERSATION_CREATE"""
     others = [user for user in named if user != caller.user]
-    if len(others) + 1 > caller.hub.settings.group_members_max:
-        raise too_many_members(caller)
-    await check_conversation_counts(caller, [caller.user, *others], owner=caller.user)
+    is_world = kind == ConversationKind.WORLD
+    if is_world and not caller.row.flags & UserFlag.ADMIN:
+        raise CallError(ErrorCode.FORBIDDEN, "the world room is made by an administrator of the server")
+    joining.check_room(caller, kind, len(others) + 1)
+    await joining.check_conversation_counts(caller, [caller.user, *others], owner=caller.user)
 
     def apply() -> Result:
-        users.existing(caller.rows, others)
-        cid = _stage_conversation(caller, ConversationKind(kind), title, None)
+        rows = users.existing(caller.rows, others)
+        relations.check_reachable(caller, others)
+        if is_world and caller.rows.find("conversation", WORLD_KEY, unique=True) is not None:
+            raise CallError(ErrorCode.LIMIT_REACHED, "there is one world room, and it is there already")
+        cid = _stage_conversation(caller, ConversationKind(kind), title, WORLD_KEY if is_world else None)
         caller.hub.memberships.stage(cid, caller.user, Role.OWNER, 1)
         for member in others:
-            caller.hub.memberships.stage(cid, member, Role.MEMBER, 1)
+            caller.hub.memberships.stage(cid, member, first_role(rows[member]), 1)
         head_seq = events.created(caller.core, cid, caller.user, kind, title)
-        if others:
-            head_seq = events.members_added(caller.core, cid, caller.user, Role.MEMBER, others)
+        for role in (Role.MEMBER, Role.GUEST):
+            given = [member for member in others if first_role(rows[member]) == role]
+            if given:
+                head_seq = events.members_added(caller.core, cid, caller.user, role, given)
         return {1: cid, 2: head_seq}
 
     return await caller.change(apply)
@@ -120,9 +94,9 @@ async def get(caller: Caller, cid: int) -> Result:
             2: row.kind,
             3: row.title,
             4: found.head_seq,
-            5: len(found.present),
-            6: int(found.role),
-            7: found.join_seq,
+            5: found.member_count,
+            6: found.role,
+            7: found.own[2],
         }
 
     result: Result = await caller.hub.lookup(find)
@@ -181,7 +155,7 @@ async def set_title(caller: Caller, cid: int, title: str) -> Result:
     """CONVERSATION_SET_TITLE"""
 
     def apply() -> Result:
-        found = group_seat(caller, cid, Role.ADMIN)
+        found = managed_seat(caller, cid, Right.EDIT_INFO)
         seq = events.title_changed(caller.core, cid, caller.user, title)
         caller.rows.stage("conversation", found.row._replace(title=title))
         return {1: seq}
@@ -189,46 +163,10 @@ async def set_title(caller: Caller, cid: int, title: str) -> Result:
     return await caller.change(apply)
 
 
-# ---------------------------------------------------------------- shared
-
-
-def too_many_members(caller: Caller) -> CallError:
-    most = caller.hub.settings.group_members_max
-    return CallError(ErrorCode.LIMIT_REACHED, f"a group has at most {most} members")
-
-
-async def check_conversation_counts(caller: Caller, members: list[int], owner: int = 0) -> None:
-    """LIMIT_REACHED when one of them has as many conversations as a user may have, or the owner as many groups."""
-    settings = caller.hub.settings
-
-    def read(view: View) -> tuple[dict[int, int], int]:
-        return view.conversation_counts(members), view.owned_count(owner) if owner else 0
-
-    counts, owned = await caller.hub.loader.read(read)
-    for user in members:
-        unfolded = sum(entry.leave_seq == 0 for entry in caller.hub.memberships.of_user(user))
-        if counts.get(user, 0) + unfolded >= settings.user_conversations_max:
-            text = f"user {user} is in {settings.user_conversations_max} conversations, which is the limit"
-            raise CallError(ErrorCode.LIMIT_REACHED, text)
-    if owner:
-        owned += sum(entry.role == Role.OWNER for entry in caller.hub.memberships.of_user(owner))
-        if owned >= settings.user_groups_owned_max:
-            raise CallError(
-                ErrorCode.LIMIT_REACHED, f"you own {settings.user_groups_owned_max} groups, which is the limit"
-            )
-
-
 def _stage_conversation(caller: Caller, kind: ConversationKind, title: str, key: str | None) -> int:
     """The row and an empty place in the core; members and the first event follow in the same turn."""
     cid = caller.rows.next_id("conversation")
     row = ConversationRow(cid, kind, title, 0, caller.user, key, 0, 0, 0, 0, now_ms())
-    caller.core.put_conversation(cid, kind, 0, 0, 0, 0, 0, [])
+    caller.core.put_conversation(cid, kind, 0, 0, 0, 0, 0, [], 0, denied_words(kind, None))
     caller.rows.stage("conversation", row)
     return cid
-
-
-def present_members(core: Core, cid: int) -> list[Interval]:
-    members = core.members(cid)
-    if members is None:
-        raise MissingConversation(cid)
-    return [interval for interval in members if interval[3] == 0]

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from chatd.hub.frames import CallError
-from chatd.wire.schema import TITLE_BYTES_MAX, ErrorCode
+from chatd.hub.rights import ROLES
+from chatd.wire.schema import TITLE_BYTES_MAX, ErrorCode, Right
 
 ID_END = 1 << 63
 NAME_BYTES_MAX = 64
@@ -13,6 +14,11 @@ LABEL_BYTES_MAX = 64
 PASSWORD_BYTES_MIN = 8
 PASSWORD_BYTES_MAX = 256
 REQUEST_KEY_BYTES_MAX = 16
+TOPIC_BYTES_MAX = 512
+REFERENCE_BYTES_MAX = 256
+REASON_BYTES_MAX = 256
+NOTE_BYTES_MAX = 512
+RIGHTS_BITS = max(Right).bit_length()
 REQUIRED = object()
 
 Check = Callable[[Any], Any]
@@ -154,6 +160,42 @@ def password(value: Any) -> str:
     return value
 
 
+def number(low: int, high: int) -> Check:
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"a number from {low} to {high}")
+        return value
+
+    return check
+
+
+def exactly(size: int) -> Check:
+    def check(value: Any) -> bytes:
+        if not isinstance(value, bytes) or len(value) != size:
+            raise ValueError(f"{size} bytes")
+        return value
+
+    return check
+
+
+def denials(value: Any) -> dict[int, int]:
+    """{role: rights denied}"""
+    if not isinstance(value, dict) or not all(type(part) is int for item in value.items() for part in item):
+        raise ValueError("a map from role to rights")
+    if any(not 0 < role < ROLES or not 0 <= rights < 1 << RIGHTS_BITS for role, rights in value.items()):
+        raise ValueError(f"a map from a role below {ROLES} to bits of rights")
+    return value
+
+
+def public_name(value: Any) -> str:
+    """A user name, or nothing."""
+    return "" if value == "" else user_name(value)
+
+
 title = text(TITLE_BYTES_MAX)
 label = text(LABEL_BYTES_MAX)
 display_name = text(NAME_BYTES_MAX)
+topic = text(TOPIC_BYTES_MAX)
+reference = text(REFERENCE_BYTES_MAX)
+reason = text(REASON_BYTES_MAX)
+note = text(NOTE_BYTES_MAX)

@@ -4,7 +4,7 @@ from chatd.hub.frames import CallError
 from chatd.hub.presence import LEASE_S, Session
 from chatd.services import users as people
 from chatd.services.caller import Caller, Result
-from chatd.storage.interface import PresenceRow
+from chatd.storage.people_rows import PresenceRow
 from chatd.wire.schema import Audience, ErrorCode, PresenceState
 
 

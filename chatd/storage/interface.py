@@ -19,6 +19,7 @@ from chatd.storage.journal_codec import (
     RedactTuple,
     RowTuple,
 )
+from chatd.storage.people_rows import PEOPLE_TABLES, PeopleView
 
 
 class Decoder(Protocol):
@@ -81,6 +82,8 @@ class HighestIds(NamedTuple):
     device: int
     api_key: int
     conversation: int
+    invitation: int = 0
+    report: int = 0
 
 
 class UserRow(NamedTuple):
@@ -91,6 +94,8 @@ class UserRow(NamedTuple):
     flags: int
     token_epoch: int
     created_ms: int
+    about: str = ""
+    avatar: str = ""
 
 
 class DeviceRow(NamedTuple):
@@ -112,20 +117,6 @@ class ApiKeyRow(NamedTuple):
     created_ms: int
 
 
-class PresenceRow(NamedTuple):
-    """audience: who may see when this user is there."""
-
-    uid: int
-    audience: int
-
-
-class LastSeenRow(NamedTuple):
-    """seen_ms: when the user's last session ended."""
-
-    uid: int
-    seen_ms: int
-
-
 class ConversationRow(NamedTuple):
     id: int
     kind: int
@@ -138,6 +129,12 @@ class ConversationRow(NamedTuple):
     last_ts: int
     changed_pos: int
     created_ms: int
+    topic: str = ""
+    avatar: str = ""
+    slow_mode_s: int = 0
+    history: int = 0
+    denied: bytes | None = None
+    public_name: str = ""
 
 
 class MemberRow(NamedTuple):
@@ -279,7 +276,7 @@ class FoldResult(NamedTuple):
     more: bool
 
 
-class View(Protocol):
+class View(PeopleView, Protocol):
     """One read transaction: everything in it is of one moment, and `folded_pos` says which. Use it in one thread."""
 
     folded_pos: int
@@ -310,8 +307,6 @@ class View(Protocol):
     def events(self, cid: int, from_seq: int, to_seq: int, events_max: int, bytes_max: int) -> list[EventRow]: ...
     def message_count_at(self, cid: int, seq: int) -> int: ...
     def stored_send(self, device: int, cseq: int) -> StoredSend | None: ...
-    def presence(self, user: int) -> PresenceRow | None: ...
-    def last_seen(self, user: int) -> LastSeenRow | None: ...
     def request_result(self, user: int, key: bytes) -> bytes | None: ...
     def rows_of(self, table: str, *key: Any) -> list[Any]:
         """Rows of one of GROUPED_ROWS whose key begins so, by key."""
@@ -408,20 +403,18 @@ class RowTable(NamedTuple):
     derived: frozenset[str] = frozenset()
 
 
+_HEADS = frozenset({"head_seq", "message_count", "last_ts", "changed_pos"})
 ROW_TABLES = {
-    "user": RowTable(
-        ("id",), frozenset({"name", "display_name", "password_hash", "flags", "token_epoch", "created_ms"})
-    ),
+    "user": RowTable(("id",), frozenset(UserRow._fields) - {"id"}),
     "device": RowTable(("id",), frozenset({"uid", "label", "key", "flags", "created_ms"}), frozenset({"cseq_max"})),
     "api_key": RowTable(("id",), frozenset({"uid", "label", "hash", "flags", "created_ms"})),
     "conversation": RowTable(
         ("id",),
-        frozenset({"kind", "title", "flags", "owner", "direct_key", "created_ms"}),
-        frozenset({"head_seq", "message_count", "last_ts", "changed_pos"}),
+        frozenset(ConversationRow._fields) - {"id", *_HEADS},
+        _HEADS,
     ),
+    **{table: RowTable(key, columns) for table, (key, columns) in PEOPLE_TABLES.items()},
     "request_key": RowTable(("uid", "key"), frozenset({"result", "created_ms"})),
-    "presence": RowTable(("uid",), frozenset({"audience"})),
-    "last_seen": RowTable(("uid",), frozenset({"seen_ms"})),
     "edit": RowTable(("cid", "target", "seq"), frozenset()),
     "reaction": RowTable(("cid", "target", "uid", "emoji"), frozenset({"seq"})),
     "pin": RowTable(("cid", "target"), frozenset({"uid", "seq"})),
@@ -446,9 +439,15 @@ GROUPED_ROWS: dict[str, type[Any]] = {
 _TEXT, _NUMBER, _BYTES, _NOTHING = (str,), (int,), (bytes,), (type(None),)
 COLUMN_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("audience", "seen_ms"), _NUMBER),
-    **dict.fromkeys(("id", "uid", "kind", "flags", "owner", "token_epoch", "created_ms"), _NUMBER),
-    **dict.fromkeys(("cid", "target", "seq", "due_ms", "number", "has_ext", "changed_ms"), _NUMBER),
-    **dict.fromkeys(("name", "display_name", "label", "title", "emoji"), _TEXT),
+    **dict.fromkeys(("id", "uid", "kind", "flags", "owner", "token_epoch", "created_ms", "changed_ms"), _NUMBER),
+    **dict.fromkeys(("cid", "seq", "other", "state", "slow_mode_s", "history", "hidden_seq"), _NUMBER),
+    **dict.fromkeys(("target", "due_ms", "number", "has_ext"), _NUMBER),
+    **dict.fromkeys(("muted_until_s", "banned_until_s", "expires_s", "uses_max", "uses"), _NUMBER),
+    **dict.fromkeys(("by_uid", "resolved_by"), _NUMBER),
+    **dict.fromkeys(("name", "display_name", "label", "title", "emoji", "topic", "about", "avatar"), _TEXT),
+    **dict.fromkeys(("public_name", "reason", "note", "text"), _TEXT),
+    **dict.fromkeys(("denied", "hidden"), _BYTES + _NOTHING),
+    "token": _BYTES,
     "password_hash": _TEXT + _NOTHING,
     "hash": _BYTES,
     "content": _BYTES,

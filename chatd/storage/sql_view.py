@@ -16,25 +16,34 @@ from chatd.storage.interface import (
     Counts,
     DeviceRow,
     EventRow,
-    LastSeenRow,
     MemberRow,
     MembershipRow,
     MentionRow,
-    PresenceRow,
     StoredSend,
     UserRow,
+)
+from chatd.storage.people_rows import (
+    InvitationRow,
+    JoinRequestRow,
+    LastSeenRow,
+    OwnSettingRow,
+    PresenceRow,
+    PublicNameRow,
+    RelationRow,
+    ReportRow,
+    RestrictionRow,
 )
 
 _DIGEST_MASK = 2**64 - 1
 
 Row = TypeVar("Row")
 
-_USER = 'SELECT id, name, display_name, password_hash, flags, token_epoch, created_ms FROM "user" '
+_USER = 'SELECT id, name, display_name, password_hash, flags, token_epoch, created_ms, about, avatar FROM "user" '
 _DEVICE = "SELECT id, uid, label, key, flags, cseq_max, created_ms FROM device "
 _API_KEY = "SELECT id, uid, label, hash, flags, created_ms FROM api_key "
 _CONVERSATION = (
-    "SELECT id, kind, title, flags, owner, direct_key, head_seq, message_count, last_ts, changed_pos, created_ms "
-    "FROM conversation "
+    "SELECT id, kind, title, flags, owner, direct_key, head_seq, message_count, last_ts, changed_pos, created_ms, "
+    "topic, avatar, slow_mode_s, history, denied, public_name FROM conversation "
 )
 _MEMBERS = """
 SELECT m.uid, m.role, m.join_seq, m.leave_seq,
@@ -50,6 +59,19 @@ FROM membership m {by_user} {join} conversation c ON c.id = m.cid
 LEFT JOIN position p ON p.cid = m.cid AND p.uid = m.uid
 WHERE m.uid = ?1 AND m.cid > ?2 """
 _CONVERSATION_IDS = "SELECT DISTINCT cid FROM membership {by_user} WHERE uid = ?1 AND cid > ?2 ORDER BY cid"
+
+
+def _select(row: type[Any], table: str) -> str:
+    return f"SELECT {', '.join(row._fields)} FROM {table} "  # noqa: S608 names of this file
+
+
+_PUBLIC_NAME = _select(PublicNameRow, "public_name")
+_RESTRICTION = _select(RestrictionRow, "restriction")
+_INVITATION = _select(InvitationRow, "invitation")
+_JOIN_REQUEST = _select(JoinRequestRow, "join_request")
+_RELATION = _select(RelationRow, "relation")
+_OWN_SETTING = _select(OwnSettingRow, "own_setting")
+_REPORT = _select(ReportRow, "report")
 
 
 class Dialect(NamedTuple):
@@ -204,6 +226,66 @@ class SqlView(ABC):
 
     def last_seen(self, user: int) -> LastSeenRow | None:
         return self._one(LastSeenRow, "SELECT uid, seen_ms FROM last_seen WHERE uid = ?1", user)
+
+    def public_name(self, name: str) -> PublicNameRow | None:
+        return self._one(PublicNameRow, _PUBLIC_NAME + "WHERE name = ?1", name)
+
+    def public_names(self, prefix: str, after: str, limit: int) -> list[PublicNameRow]:
+        """A prefix is a range: no pattern, so nothing in it has to be escaped."""
+        sql = _PUBLIC_NAME + "WHERE name >= ?1 AND name < ?2 AND name > ?3 AND cid <> 0 ORDER BY name LIMIT ?4"
+        return self._all(PublicNameRow, sql, prefix, prefix + "\U0010ffff", after, limit)
+
+    def restriction(self, cid: int, user: int) -> RestrictionRow | None:
+        return self._one(RestrictionRow, _RESTRICTION + "WHERE cid = ?1 AND uid = ?2", cid, user)
+
+    def restrictions(self, cid: int, after_user: int, limit: int) -> list[RestrictionRow]:
+        sql = _RESTRICTION + (
+            "WHERE cid = ?1 AND uid > ?2 AND (muted_until_s > 0 OR banned_until_s > 0) ORDER BY uid LIMIT ?3"
+        )
+        return self._all(RestrictionRow, sql, cid, after_user, limit)
+
+    def muted(self, cid: int) -> list[tuple[int, int]]:
+        sql = "SELECT uid, muted_until_s FROM restriction WHERE cid = ?1 AND muted_until_s > 0"
+        return [(user, until_s) for user, until_s in self.rows(sql, cid)]
+
+    def invitation(self, invitation: int) -> InvitationRow | None:
+        return self._one(InvitationRow, _INVITATION + "WHERE id = ?1", invitation)
+
+    def invitation_by_token(self, token: bytes) -> InvitationRow | None:
+        return self._one(InvitationRow, _INVITATION + "WHERE token = ?1", token)
+
+    def invitations(self, cid: int, after: int, limit: int) -> list[InvitationRow]:
+        sql = _INVITATION + "WHERE cid = ?1 AND id > ?2 AND (flags & 1) = 0 ORDER BY id LIMIT ?3"
+        return self._all(InvitationRow, sql, cid, after, limit)
+
+    def join_request(self, cid: int, user: int) -> JoinRequestRow | None:
+        return self._one(JoinRequestRow, _JOIN_REQUEST + "WHERE cid = ?1 AND uid = ?2", cid, user)
+
+    def join_requests(self, cid: int, after_user: int, limit: int) -> list[JoinRequestRow]:
+        sql = _JOIN_REQUEST + "WHERE cid = ?1 AND uid > ?2 AND state = 1 ORDER BY uid LIMIT ?3"
+        return self._all(JoinRequestRow, sql, cid, after_user, limit)
+
+    def relation(self, user: int, other: int) -> RelationRow | None:
+        return self._one(RelationRow, _RELATION + "WHERE uid = ?1 AND other = ?2", user, other)
+
+    def relations(self, user: int, after_other: int, limit: int) -> list[RelationRow]:
+        sql = _RELATION + "WHERE uid = ?1 AND other > ?2 AND state <> 0 ORDER BY other LIMIT ?3"
+        return self._all(RelationRow, sql, user, after_other, limit)
+
+    def own_setting(self, user: int, cid: int) -> OwnSettingRow | None:
+        return self._one(OwnSettingRow, _OWN_SETTING + "WHERE uid = ?1 AND cid = ?2", user, cid)
+
+    def own_settings(self, user: int, after_cid: int, limit: int) -> list[OwnSettingRow]:
+        sql = _OWN_SETTING + "WHERE uid = ?1 AND cid > ?2 ORDER BY cid LIMIT ?3"
+        return self._all(OwnSettingRow, sql, user, after_cid, limit)
+
+    def report(self, report: int) -> ReportRow | None:
+        return self._one(ReportRow, _REPORT + "WHERE id = ?1", report)
+
+    def reports(self, cid: int, after: int, limit: int) -> list[ReportRow]:
+        """Open ones; cid 0: of all conversations and of none."""
+        sql = _REPORT + "WHERE state = 1 AND (?1 = 0 OR cid = ?1) AND id > ?2 ORDER BY id LIMIT ?3"
+        return self._all(ReportRow, sql, cid, after, limit)
 
     def request_result(self, user: int, key: bytes) -> bytes | None:
         result: bytes | None = self._value("SELECT result FROM request_key WHERE uid = ?1 AND key = ?2", user, key)

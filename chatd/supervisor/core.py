@@ -233,7 +233,7 @@ class Supervisor:
             if self.read_only:
                 self.read_only = False
                 self.children["hub", 0].kill(signal.SIGTERM)
-            self._log.info("reloaded: log level, certificates, keys")
+            self._log.info("reloaded: log level, certificates, keys, roles")
 
     async def _drain(self) -> None:
         """Shards first, so that nothing new comes; then the hub, which commits what it has; the folder last."""

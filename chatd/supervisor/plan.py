@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from chatd import logs, secrets
 from chatd.config import load, plain
 from chatd.config.engine import engine_settings
-from chatd.errors import ChatdError
+from chatd.errors import ChatdError, ConfigError
+from chatd.hub.rights import Roles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +66,7 @@ class Reloadable(Protocol):
     config_file: Path | None
     flags: dict[str, Any] | None
     secrets: dict[str, Any]
+    settings: Settings
 
 
 def reload_message(supervisor: Reloadable) -> dict[str, Any] | None:
@@ -72,9 +74,24 @@ def reload_message(supervisor: Reloadable) -> dict[str, Any] | None:
     try:
         fresh = load(supervisor.config_file, supervisor.flags)
         keys = secrets.load(fresh)
+        roles = checked_roles(fresh)
     except ChatdError as error:
         logs.get().error("reload refused; the old settings stay", error=str(error))
         return None
     supervisor.secrets = keys
+    # A hub that starts later gets the new roles, too.
+    hub = supervisor.settings.hub.model_copy(update={"roles": fresh.hub.roles})
+    supervisor.settings = supervisor.settings.model_copy(update={"hub": hub})
     logs.configure(logs.resolved(fresh.log.format), fresh.log.level, role="supervisor")
-    return {"do": "reload", "log_level": fresh.log.level, "secrets": keys, "tls": plain(fresh.tls)}
+    told = {"log_level": fresh.log.level, "secrets": keys, "tls": plain(fresh.tls), "roles": roles}
+    return {"do": "reload", **told}
+
+
+def checked_roles(settings: Settings) -> list[dict[str, Any]]:
+    """The operator's own roles as the hub takes them. ConfigError names the one that cannot be."""
+    own = [plain(role) for role in settings.hub.roles]
+    try:
+        Roles(own)
+    except ValueError as error:
+        raise ConfigError(f"hub.roles: {error}") from error
+    return own

@@ -132,6 +132,10 @@ class NoticeTopic(IntEnum):
     PRESENCE = 2
     DRAFT = 3
     SCHEDULE_FAILED = 4
+    OWN_SETTING = 10
+    RELATION = 11
+    REPORT = 12
+    JOIN_REQUEST = 13
 
 
 class PresenceState(IntEnum):
@@ -168,6 +172,7 @@ class ConversationKind(IntEnum):
     CHANNEL = 3
     WORLD = 4
     DEVICE = 5
+    SERVICE = 6
 
 
 class MemberState(IntEnum):
@@ -183,6 +188,26 @@ class Role(IntEnum):
     MEMBER = 1
     ADMIN = 2
     OWNER = 3
+    MODERATOR = 4
+    GUEST = 5
+    BOT = 6
+
+
+class Right(IntFlag):
+    """What a member may do."""
+
+    WRITE = 1
+    NO_SLOW_MODE = 2
+    MENTION_ALL = 4
+    PIN = 8
+    MODERATE = 16
+    REMOVE = 32
+    INVITE = 64
+    EDIT_INFO = 128
+    MANAGE = 256
+    ROLES = 512
+    DELETE = 1024
+    SEE_MEMBERS = 2048
 
 
 class Kind(IntEnum):
@@ -209,6 +234,15 @@ class Kind(IntEnum):
     MEMBER_LEFT = 35
     ROLE_CHANGED = 36
     TITLE_CHANGED = 37
+    INFO_CHANGED = 38
+    RULES_CHANGED = 39
+    MEMBER_MUTED = 40
+    MEMBER_BANNED = 41
+    BAN_LIFTED = 42
+    MEMBER_JOINED = 43
+    ARCHIVED = 44
+    DELETED = 45
+    PUBLIC_NAME_CHANGED = 46
 
 
 class EphemeralKind(IntEnum):
@@ -241,6 +275,40 @@ class Method(IntEnum):
     DEVICE_KEY_CREATE = 32
     PASSWORD_SET = 33
     DEVICE_KICK = 34
+    PROFILE_GET = 40
+    PROFILE_SET = 41
+    ACCOUNT_UPGRADE = 42
+    CONTACT_REQUEST = 43
+    CONTACT_ANSWER = 44
+    CONTACT_REMOVE = 45
+    BLOCK = 46
+    RELATION_LIST = 47
+    CONVERSATION_SET_INFO = 50
+    CONVERSATION_SET_RULES = 51
+    CONVERSATION_RULES = 52
+    CONVERSATION_ARCHIVE = 53
+    CONVERSATION_DELETE = 54
+    PUBLIC_NAME_SET = 55
+    PUBLIC_FIND = 56
+    PUBLIC_JOIN = 57
+    ROLE_LIST = 60
+    MEMBER_MUTE = 61
+    MEMBER_BAN = 62
+    BAN_LIFT = 63
+    RESTRICTION_LIST = 64
+    INVITE_CREATE = 66
+    INVITE_LIST = 67
+    INVITE_REVOKE = 68
+    INVITE_LOOK = 69
+    INVITE_JOIN = 70
+    JOIN_REQUEST_LIST = 71
+    JOIN_REQUEST_ANSWER = 72
+    OWN_SET = 75
+    OWN_HIDE = 76
+    OWN_LIST = 77
+    REPORT = 80
+    REPORT_LIST = 81
+    REPORT_RESOLVE = 82
     ADMIN_USER_CREATE = 100
     ADMIN_USER_LIST = 101
     ADMIN_USER_REVOKE = 102
@@ -280,6 +348,9 @@ class ErrorCode(IntEnum):
     NOT_FOUND = 301
     EXPIRED = 302
     LIMIT_REACHED = 303
+    MUTED = 304
+    BANNED = 305
+    CONTACTS_ONLY = 306
     RATE_LIMITED = 400
     BUSY = 401
     UNAVAILABLE = 500
@@ -394,6 +465,13 @@ RECORDS: Final[dict[str, Layout]] = {
             Field("last_time", "time40"),
             Field("last_kind", "varint"),
             Field("last_preview", "bytes", limit=96),
+        ),
+    ),
+    "denial": Layout(
+        "denial",
+        (
+            Field("role", "u8"),
+            Field("rights", "varint"),
         ),
     ),
     "user": Layout(
@@ -1329,6 +1407,112 @@ KINDS: Final[dict[int, KindRule]] = {
             (Field("title", "str", limit=128),),
         ),
     ),
+    Kind.INFO_CHANGED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "INFO_CHANGED",
+            (
+                Field("topic", "str", limit=512),
+                Field("avatar", "str", limit=256),
+            ),
+        ),
+    ),
+    Kind.RULES_CHANGED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "RULES_CHANGED",
+            (
+                Field("slow_mode_s", "varint"),
+                Field("history", "varint"),
+                Field("denials", "list", record="denial", limit=16),
+            ),
+        ),
+    ),
+    Kind.MEMBER_MUTED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "MEMBER_MUTED",
+            (
+                Field("user", "varint"),
+                Field("until_s", "varint"),
+            ),
+        ),
+    ),
+    Kind.MEMBER_BANNED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "MEMBER_BANNED",
+            (
+                Field("user", "varint"),
+                Field("until_s", "varint"),
+            ),
+        ),
+    ),
+    Kind.BAN_LIFTED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "BAN_LIFTED",
+            (Field("user", "varint"),),
+        ),
+    ),
+    Kind.MEMBER_JOINED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "MEMBER_JOINED",
+            (
+                Field("user", "varint"),
+                Field("by", "varint"),
+            ),
+        ),
+    ),
+    Kind.ARCHIVED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "ARCHIVED",
+            (Field("archived", "u8"),),
+        ),
+    ),
+    Kind.DELETED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "DELETED",
+            (Field("title", "str", limit=128),),
+        ),
+    ),
+    Kind.PUBLIC_NAME_CHANGED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "PUBLIC_NAME_CHANGED",
+            (Field("name", "str", limit=64),),
+        ),
+    ),
 }
 
 # Extensions of SEND that the hub's Python side looks at before the event is stored.
@@ -1443,6 +1627,9 @@ ERROR_CLASS: Final[dict[int, str]] = {
     ErrorCode.NOT_FOUND: "permission",
     ErrorCode.EXPIRED: "permission",
     ErrorCode.LIMIT_REACHED: "permission",
+    ErrorCode.MUTED: "permission",
+    ErrorCode.BANNED: "permission",
+    ErrorCode.CONTACTS_ONLY: "permission",
     ErrorCode.RATE_LIMITED: "throttled",
     ErrorCode.BUSY: "throttled",
     ErrorCode.UNAVAILABLE: "temporary",

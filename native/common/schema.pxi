@@ -95,6 +95,10 @@ cdef enum:
     NOTICE_PRESENCE = 2
     NOTICE_DRAFT = 3
     NOTICE_SCHEDULE_FAILED = 4
+    NOTICE_OWN_SETTING = 10
+    NOTICE_RELATION = 11
+    NOTICE_REPORT = 12
+    NOTICE_JOIN_REQUEST = 13
 
 # presence
 cdef enum:
@@ -123,6 +127,7 @@ cdef enum:
     CONVERSATION_CHANNEL = 3
     CONVERSATION_WORLD = 4
     CONVERSATION_DEVICE = 5
+    CONVERSATION_SERVICE = 6
 
 # member_state
 cdef enum:
@@ -134,6 +139,24 @@ cdef enum:
     ROLE_MEMBER = 1
     ROLE_ADMIN = 2
     ROLE_OWNER = 3
+    ROLE_MODERATOR = 4
+    ROLE_GUEST = 5
+    ROLE_BOT = 6
+
+# right
+cdef enum:
+    RIGHT_WRITE = 1
+    RIGHT_NO_SLOW_MODE = 2
+    RIGHT_MENTION_ALL = 4
+    RIGHT_PIN = 8
+    RIGHT_MODERATE = 16
+    RIGHT_REMOVE = 32
+    RIGHT_INVITE = 64
+    RIGHT_EDIT_INFO = 128
+    RIGHT_MANAGE = 256
+    RIGHT_ROLES = 512
+    RIGHT_DELETE = 1024
+    RIGHT_SEE_MEMBERS = 2048
 
 # kind
 cdef enum:
@@ -158,6 +181,15 @@ cdef enum:
     KIND_MEMBER_LEFT = 35
     KIND_ROLE_CHANGED = 36
     KIND_TITLE_CHANGED = 37
+    KIND_INFO_CHANGED = 38
+    KIND_RULES_CHANGED = 39
+    KIND_MEMBER_MUTED = 40
+    KIND_MEMBER_BANNED = 41
+    KIND_BAN_LIFTED = 42
+    KIND_MEMBER_JOINED = 43
+    KIND_ARCHIVED = 44
+    KIND_DELETED = 45
+    KIND_PUBLIC_NAME_CHANGED = 46
 
 # ephemeral_kind
 cdef enum:
@@ -186,6 +218,40 @@ cdef enum:
     METHOD_DEVICE_KEY_CREATE = 32
     METHOD_PASSWORD_SET = 33
     METHOD_DEVICE_KICK = 34
+    METHOD_PROFILE_GET = 40
+    METHOD_PROFILE_SET = 41
+    METHOD_ACCOUNT_UPGRADE = 42
+    METHOD_CONTACT_REQUEST = 43
+    METHOD_CONTACT_ANSWER = 44
+    METHOD_CONTACT_REMOVE = 45
+    METHOD_BLOCK = 46
+    METHOD_RELATION_LIST = 47
+    METHOD_CONVERSATION_SET_INFO = 50
+    METHOD_CONVERSATION_SET_RULES = 51
+    METHOD_CONVERSATION_RULES = 52
+    METHOD_CONVERSATION_ARCHIVE = 53
+    METHOD_CONVERSATION_DELETE = 54
+    METHOD_PUBLIC_NAME_SET = 55
+    METHOD_PUBLIC_FIND = 56
+    METHOD_PUBLIC_JOIN = 57
+    METHOD_ROLE_LIST = 60
+    METHOD_MEMBER_MUTE = 61
+    METHOD_MEMBER_BAN = 62
+    METHOD_BAN_LIFT = 63
+    METHOD_RESTRICTION_LIST = 64
+    METHOD_INVITE_CREATE = 66
+    METHOD_INVITE_LIST = 67
+    METHOD_INVITE_REVOKE = 68
+    METHOD_INVITE_LOOK = 69
+    METHOD_INVITE_JOIN = 70
+    METHOD_JOIN_REQUEST_LIST = 71
+    METHOD_JOIN_REQUEST_ANSWER = 72
+    METHOD_OWN_SET = 75
+    METHOD_OWN_HIDE = 76
+    METHOD_OWN_LIST = 77
+    METHOD_REPORT = 80
+    METHOD_REPORT_LIST = 81
+    METHOD_REPORT_RESOLVE = 82
     METHOD_ADMIN_USER_CREATE = 100
     METHOD_ADMIN_USER_LIST = 101
     METHOD_ADMIN_USER_REVOKE = 102
@@ -223,6 +289,9 @@ cdef enum:
     ERR_NOT_FOUND = 301
     ERR_EXPIRED = 302
     ERR_LIMIT_REACHED = 303
+    ERR_MUTED = 304
+    ERR_BANNED = 305
+    ERR_CONTACTS_ONLY = 306
     ERR_RATE_LIMITED = 400
     ERR_BUSY = 401
     ERR_UNAVAILABLE = 500
@@ -340,10 +409,15 @@ cdef enum:
     LIMIT_MEMBERS_ADDED_USERS_COUNT_MAX = 500
     LIMIT_MEMBERS_REMOVED_USERS_COUNT_MAX = 500
     LIMIT_TITLE_CHANGED_TITLE_BYTES_MAX = 128
+    LIMIT_INFO_CHANGED_TOPIC_BYTES_MAX = 512
+    LIMIT_INFO_CHANGED_AVATAR_BYTES_MAX = 256
+    LIMIT_RULES_CHANGED_DENIALS_COUNT_MAX = 16
+    LIMIT_DELETED_TITLE_BYTES_MAX = 128
+    LIMIT_PUBLIC_NAME_CHANGED_NAME_BYTES_MAX = 64
 
 # Sizes of the tables below: a code at or above them is unknown.
 cdef enum:
-    WIRE_KINDS_SIZE = 38
+    WIRE_KINDS_SIZE = 47
     WIRE_CLOSES_SIZE = 24
     WIRE_ERRORS_SIZE = 601
 
@@ -409,7 +483,7 @@ cdef extern from *:
         uint8_t judged;   /* the hub looks into its payload before it is stored */
         uint32_t payload_bytes_max;  /* of a SEND; 0: kinds that only the server writes */
     };
-    static const __attribute__((unused)) struct wire_kind_rule wire_kinds[38] = {
+    static const __attribute__((unused)) struct wire_kind_rule wire_kinds[47] = {
         [1] = { 1, 1, 1, 0, 8192 },
         [2] = { 1, 1, 1, 0, 8192 },
         [3] = { 1, 1, 1, 1, 256 },
@@ -431,6 +505,15 @@ cdef extern from *:
         [35] = { 1, 0, 0, 0, 0 },
         [36] = { 1, 0, 0, 0, 0 },
         [37] = { 1, 0, 0, 0, 0 },
+        [38] = { 1, 0, 0, 0, 0 },
+        [39] = { 1, 0, 0, 0, 0 },
+        [40] = { 1, 0, 0, 0, 0 },
+        [41] = { 1, 0, 0, 0, 0 },
+        [42] = { 1, 0, 0, 0, 0 },
+        [43] = { 1, 0, 0, 0, 0 },
+        [44] = { 1, 0, 0, 0, 0 },
+        [45] = { 1, 0, 0, 0, 0 },
+        [46] = { 1, 0, 0, 0, 0 },
     };
     struct wire_close_rule {
         const char *name; /* wire, metric label and log field */
@@ -480,6 +563,9 @@ cdef extern from *:
         [301] = { "NOT_FOUND", 0 },
         [302] = { "EXPIRED", 0 },
         [303] = { "LIMIT_REACHED", 0 },
+        [304] = { "MUTED", 0 },
+        [305] = { "BANNED", 0 },
+        [306] = { "CONTACTS_ONLY", 0 },
         [400] = { "RATE_LIMITED", 1 },
         [401] = { "BUSY", 1 },
         [500] = { "UNAVAILABLE", 1 },

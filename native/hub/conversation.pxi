@@ -115,7 +115,7 @@ cdef hub_member_t* hub_interval_set(hub_conversation_t* c, uint64_t user, uint64
     c.member_count += leave_seq == 0
     return m
 
-# Positions and their flags live on the newest interval of a user.
+# Positions and their flags live on the newest interval of a user, and so does what hub/rights.pxi keeps of a member.
 cdef inline void hub_positions_move(hub_member_t* to, hub_member_t* source) noexcept nogil:
     to.delivered_seq = source.delivered_seq
     to.read_seq = source.read_seq
@@ -124,6 +124,8 @@ cdef inline void hub_positions_move(hub_member_t* to, hub_member_t* source) noex
     to.dirty = source.dirty
     to.changed = source.changed
     to.read_moved = source.read_moved
+    to.muted_until_s = source.muted_until_s
+    to.spoke_s = source.spoke_s
     source.cooling = source.dirty = source.changed = source.read_moved = 0
 
 cdef void hub_interval_remove(hub_conversation_t* c, uint64_t user, uint64_t join_seq) noexcept nogil:

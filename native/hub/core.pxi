@@ -6,6 +6,8 @@
 
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+_NOTHING_DENIED = (0,) * HUB_ROLES
+
 cdef uint64_t hub_monotonic_ms() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
@@ -187,26 +189,16 @@ cdef class HubCore(_HubTables):
     # -- what the main database has
 
     def put_conversation(self, uint64_t cid, uint32_t kind, uint32_t flags, uint64_t head_seq, uint64_t message_count,
-                         uint64_t last_ts, uint64_t changed_pos, list members not None) -> None:
-        """members: (user, role, join_seq, leave_seq, delivered_seq, read_seq, read_count), one per interval."""
-        cdef hub_conversation_t* c = hub_conversation_need(self._h, cid)
-        cdef hub_member_t m
-        if c == NULL:
-            raise MemoryError
-        memset(&m, 0, sizeof(m))
-        for user, role, join_seq, leave_seq, delivered_seq, read_seq, read_count in members:
-            m.user = user
-            m.role = role
-            m.join_seq = join_seq
-            m.leave_seq = leave_seq
-            m.delivered_seq = delivered_seq
-            m.read_seq = read_seq
-            m.read_count = read_count
-            if not hub_interval_load(c, &m):
-                raise MemoryError
-        hub_early_settle(c)
+                         uint64_t last_ts, uint64_t changed_pos, list members not None, uint32_t slow_mode_s=0,
+                         object denied=_NOTHING_DENIED, object muted=()) -> None:
+        """members: (user, role, join_seq, leave_seq, delivered_seq, read_seq, read_count), one per interval. denied:
+        rights that each role does not have here; muted: (user, until_s)."""
+        cdef hub_rules_t rules
+        cdef hub_conversation_t* c
+        hub_rules_read(&rules, flags, slow_mode_s, denied)
+        c = hub_conversation_put(self._h, cid, members, muted)
         c.kind = kind
-        c.flags = flags
+        hub_rules_set(c, &rules)
         c.touched_pos = max(c.touched_pos, changed_pos)
         if head_seq > c.head_seq and c.event_count == 0:
             c.head_seq = head_seq
@@ -355,6 +347,24 @@ cdef class HubCore(_HubTables):
             raise MemoryError
         return self._h.tail.next_pos - 1
 
+    def change_rules(self, uint64_t cid, uint32_t flags, uint32_t slow_mode_s, object denied) -> None:
+        """Flags, slow mode and denied rights from here on. The caller stages the row that says so in the same batch."""
+        cdef hub_rules_t rules
+        hub_rules_read(&rules, flags, slow_mode_s, denied)
+        if not hub_change_rules(self._h, self._loaded(cid), &rules):
+            raise MemoryError
+
+    def change_mute(self, uint64_t cid, uint64_t user, uint32_t until_s) -> None:
+        """The member may not write until then, Unix time; 0: may again. Nothing happens when the user is none."""
+        cdef hub_conversation_t* c = self._loaded(cid)
+        cdef hub_member_t* m = hub_member(c, user)
+        if m != NULL and not hub_change_mute(self._h, c, m, until_s):
+            raise MemoryError
+
+    def put_role_rights(self, object words) -> None:
+        """RIGHT_ bits of each role, for all conversations from now on."""
+        hub_words_read(self._h.settings.role_rights, words)
+
     def stage_position(self, uint64_t cid, uint64_t user, uint64_t delivered_seq, uint64_t read_seq) -> int:
         """Raise positions; returns the position of the newest record. Coalesced like those that shards report."""
         cdef hub_conversation_t* c = self._loaded(cid)
@@ -455,18 +465,4 @@ cdef class HubCore(_HubTables):
 
         Returns (rows, members, redactions) of the batch as decode_batch gives them. ValueError: the batch is damaged.
         """
-        cdef hub_t* h = self._h
-        cdef const uint8_t* p = <const uint8_t*>blob
-        cdef uint64_t i
-        if h.tail.next_pos == h.tail.first_pos:
-            h.tail.first_pos = h.tail.next_pos = pos
-            h.tail.committed_pos = pos - 1
-        if tail_staged_count(&h.tail) or pos != h.tail.next_pos:
-            raise ValueError(f"replay at {pos} where {h.tail.next_pos} comes next")
-        decoded = decode_batch(pos, count, blob)
-        for i in range(count):
-            if not hub_replay_record(h, p):
-                raise ValueError(f"journal record {pos + i} contradicts the ones before it, or memory is short")
-            p += (<const journal_head*>p).bytes
-        tail_commit(&h.tail)
-        return decoded[5], decoded[3], decoded[6]
+        return hub_replay(self._h, pos, count, blob)

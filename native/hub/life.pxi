@@ -30,6 +30,7 @@ cdef int hub_settings_read(hub_settings_t* to, object settings) except -1:
     to.position_interval_ms = settings.position_interval_ms
     to.busy_retry_ms = settings.busy_retry_ms
     to.ledger_entries = settings.ledger_entries
+    hub_words_read(to.role_rights, settings.role_rights)
     return 0
 
 cdef void hub_dispose(hub_t* h) noexcept nogil:
@@ -64,6 +65,31 @@ cdef void hub_dispose(hub_t* h) noexcept nogil:
     free(h.frame)
     free(h.hops)
     free(h)
+
+# The entry with the members that the main database has; see HubCore.put_conversation. Never NULL: raises MemoryError.
+cdef hub_conversation_t* hub_conversation_put(hub_t* h, uint64_t cid, list members, object muted) except NULL:
+    cdef hub_conversation_t* c = hub_conversation_need(h, cid)
+    cdef hub_member_t m
+    cdef hub_member_t* member
+    if c == NULL:
+        raise MemoryError
+    memset(&m, 0, sizeof(m))
+    for user, role, join_seq, leave_seq, delivered_seq, read_seq, read_count in members:
+        m.user = user
+        m.role = role
+        m.join_seq = join_seq
+        m.leave_seq = leave_seq
+        m.delivered_seq = delivered_seq
+        m.read_seq = read_seq
+        m.read_count = read_count
+        if not hub_interval_load(c, &m):
+            raise MemoryError
+    hub_early_settle(c)
+    for user, until_s in muted:
+        member = hub_member(c, user)
+        if member != NULL:
+            member.muted_until_s = until_s
+    return c
 
 # An interval with its record and its way back. False: no memory, nothing changed.
 cdef bint hub_stage_member(hub_t* h, hub_conversation_t* c, uint64_t user, uint32_t role, uint64_t join_seq,

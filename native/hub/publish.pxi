@@ -360,6 +360,8 @@ cdef void hub_undo_one(hub_t* h, hub_undo_t* u) noexcept nogil:
     elif u.kind == UNDO_INTERVAL:
         hub_interval_set(c, u.a, u.b, u.c, <uint32_t>u.d)
         c.touched_pos = u.e
+    elif u.kind == UNDO_SPOKE or u.kind == UNDO_MUTE or u.kind == UNDO_RULES:
+        hub_rights_undo(u)
     else:
         # Positions never go back: what memory has beyond the disk is staged again when it has cooled down.
         m = hub_member(c, u.a)

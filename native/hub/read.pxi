@@ -18,6 +18,16 @@ cdef list hub_intervals_of(const hub_conversation_t* c, uint64_t user):
         found.append(hub_interval_tuple(c, i))
     return found
 
+cdef list hub_present_of(const hub_conversation_t* c, uint64_t after, uint64_t limit):
+    cdef uint32_t i
+    cdef list found = []
+    for i in range(hub_interval_at(c, after + 1, 0), c.interval_count):
+        if c.members[i].leave_seq == 0:
+            if <uint64_t>len(found) >= limit:
+                break
+            found.append(hub_interval_tuple(c, i))
+    return found
+
 # Frames of the events from_seq .. to_seq that the user may see, into `to` of `room` bytes. next_seq: the first event
 # not looked at. Stops at a bound, and where the tail does not reach.
 cdef size_t hub_tail_frames(hub_t* h, const hub_conversation_t* c, uint64_t user, uint64_t from_seq, uint64_t to_seq,

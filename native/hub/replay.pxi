@@ -25,6 +25,7 @@ cdef void hub_early_settle(hub_conversation_t* c) noexcept nogil:
             c.members[kept] = m[0]
             kept += 1
         elif kept > 0 and c.members[kept - 1].user == m.user:
+            c.members[kept - 1].spoke_s = m.spoke_s
             hub_positions_raise(&c.members[kept - 1], m.delivered_seq, m.read_seq, m.read_count)
     c.interval_count = kept
 
@@ -45,6 +46,7 @@ cdef bint hub_replay_event(hub_t* h, const journal_event* event, uint64_t pos) n
         if m == NULL:
             return False
         hub_positions_raise(m, event.seq, event.seq, event.message_count)
+        m.spoke_s = hub_second_after(event.ts_ms)
     if event.device == 0:
         return True
     sent.cseq = event.cseq
@@ -107,3 +109,20 @@ cdef bint hub_replay_record(hub_t* h, const uint8_t* p) noexcept nogil:
     if head.type == JOURNAL_REDACT:
         hub_redact(h, <const journal_redact*>record)
     return True
+
+# One batch; what of it is for Python, as decode_batch gives it.
+cdef tuple hub_replay(hub_t* h, uint64_t pos, uint64_t count, bytes blob):
+    cdef const uint8_t* p = <const uint8_t*>blob
+    cdef uint64_t i
+    if h.tail.next_pos == h.tail.first_pos:
+        h.tail.first_pos = h.tail.next_pos = pos
+        h.tail.committed_pos = pos - 1
+    if tail_staged_count(&h.tail) or pos != h.tail.next_pos:
+        raise ValueError(f"replay at {pos} where {h.tail.next_pos} comes next")
+    decoded = decode_batch(pos, count, blob)
+    for i in range(count):
+        if not hub_replay_record(h, p):
+            raise ValueError(f"journal record {pos + i} contradicts the ones before it, or memory is short")
+        p += (<const journal_head*>p).bytes
+    tail_commit(&h.tail)
+    return decoded[5], decoded[3], decoded[6]

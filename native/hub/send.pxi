@@ -1,12 +1,12 @@
 # SEND and SKIP: from a record of a shard to a staged journal record, or to a refusal.
 #
 # The order of the checks is the contract: who speaks (fenced sessions are dropped in silence), was it said before
-# (idempotency), may it be said (membership, rights), may it be said now (OUT_OF_ORDER), can it be stored (size, kind,
-# room), is it paid for (hub/rates.pxi). Kinds and extensions that the schema calls judged then wait for Python's
-# verdict (hub/park.pxi), and pass all checks but the price again when it comes: a member removed meanwhile is refused.
-# Whatever changes a table leaves an undo entry first, so that a batch the store refuses never happened. All memory is
-# taken before anything is changed: a failed allocation is a NAK, never half a send. Nothing is answered here but
-# refusals and repeats; SEND_ACK is written when the batch is durable (hub/publish.pxi).
+# (idempotency), may it be said (membership, hub/rights.pxi), may it be said now (OUT_OF_ORDER), can it be stored (size,
+# kind, room), is it slow mode's time, is it paid for (hub/rates.pxi). Kinds and extensions that the schema calls judged
+# then wait for Python's verdict (hub/park.pxi), and pass all checks but the price again when it comes: a member removed
+# meanwhile is refused. Whatever changes a table leaves an undo entry first, so that a batch the store refuses never
+# happened. All memory is taken before anything is changed: a failed allocation is a NAK, never half a send. Nothing is
+# answered here but refusals and repeats; SEND_ACK is written when the batch is durable (hub/publish.pxi).
 
 cdef extern from "siphash.h" nogil:
     uint64_t siphash24(uint64_t k0, uint64_t k1, const uint8_t* p, size_t n) noexcept
@@ -187,22 +187,17 @@ cdef hub_outcome hub_repeat(hub_t* h, hub_send_t* s, const hub_sent_t* sent) noe
 
 # -- checks ------------------------------------------------------------------------------------------------------------
 
-cdef bint hub_may_write(const hub_conversation_t* c, const hub_member_t* m) noexcept nogil:
-    if c.flags & CONVERSATION_FLAG_CLOSED:
-        return False
-    if c.flags & CONVERSATION_FLAG_ADMINS_WRITE or c.kind == CONVERSATION_CHANNEL:
-        return m.role == ROLE_ADMIN or m.role == ROLE_OWNER
-    return True
-
 # Why this send cannot be stored, 0: it can.
 cdef uint16_t hub_send_fault(hub_t* h, hub_send_t* s) noexcept nogil:
     cdef const wire_kind_rule* rule
+    cdef uint16_t fault
     cdef size_t n = ring_padded(sizeof(journal_event) + s.content_bytes)
     s.member = hub_member(s.conversation, s.head.user)
     if s.member == NULL or s.member.leave_seq != 0:
         return ERR_NOT_FOUND
-    if not hub_may_write(s.conversation, s.member):
-        return ERR_FORBIDDEN
+    fault = hub_write_fault(h, s.conversation, s.member)
+    if fault != 0:
+        return fault
     if hub_is_marked_before(s.device, s.cid, s.cseq):
         return ERR_OUT_OF_ORDER
     if s.head.body_bytes > LIMIT_SEND_BODY_BYTES_MAX:
@@ -234,7 +229,7 @@ cdef hub_undo_t* hub_undo_add(hub_t* h, hub_undo_kind kind) noexcept nogil:
     undo.kind = kind
     return undo
 
-# Room for the undo entries of one staged record: at most four.
+# Room for the undo entries of one staged record: at most four (an event of a sender: itself, positions, slow mode).
 cdef bint hub_undo_prepare(hub_t* h) noexcept nogil:
     cdef void* grown = hub_grown(h.undo, h.undo_count + 4, &h.undo_room, sizeof(hub_undo_t))
     if grown != NULL:
@@ -339,6 +334,8 @@ cdef hub_outcome hub_stage_send(hub_t* h, hub_send_t* s) noexcept nogil:
     event.device = s.head.device
     event.cseq = s.cseq
     event.digest = s.digest
+    if s.conversation.slow_mode_s and wire_kinds[s.kind].message:
+        hub_slow_mode_note(h, s, event.ts_ms)
     a = &h.answers[h.answer_count]
     h.answer_count += 1
     hub_answer_of(h, s, a)
@@ -460,6 +457,10 @@ cdef hub_outcome hub_on_send(hub_t* h, uint32_t shard, const uint8_t* record, si
     fault = hub_send_fault(h, &s)
     if fault != 0:
         return hub_refuse(h, &s, fault, h.settings.busy_retry_ms if hub_is_retryable(fault) else 0)
+    wait_ms = hub_slow_mode_wait(h, &s)
+    if wait_ms:
+        h.count.rate_limited += 1
+        return hub_refuse(h, &s, ERR_RATE_LIMITED, wait_ms)
     if h.verdict.device == s.head.device and h.verdict.cseq == s.cseq:
         return hub_stage_judged(h, &s)
     if h.settings.sends_per_s or h.settings.amplification_max:

@@ -17,10 +17,11 @@ cdef enum:
     HUB_FRAME_ROOM = FRAME_HEADER_BYTES + FRAME_BODY_BYTES_MAX + 64
     HUB_COOLING_MAX = 65536         # (user, conversation) pairs whose POSITION waits for its interval
 
+    HUB_ROLES = 16                  # codes of roles are below
+
 # Flags of a conversation, column conversation.flags.
 cdef enum:
-    CONVERSATION_FLAG_ADMINS_WRITE = 1
-    CONVERSATION_FLAG_CLOSED = 2
+    CONVERSATION_FLAG_CLOSED = 2    # nobody writes
 
 # Flags of a device, column device.flags.
 cdef enum:
@@ -34,6 +35,7 @@ cdef struct hub_settings_t:
     bint devices_online_replace
     uint64_t sends_per_s, sends_burst, amplification_max, amplification_ms
     uint64_t takeover_ms, position_interval_ms, busy_retry_ms, ledger_entries
+    uint16_t role_rights[HUB_ROLES]  # RIGHT_ bits of each role
 
 # Least recently used first. Both ends NULL: empty.
 cdef struct hub_age_t:
@@ -47,6 +49,8 @@ cdef struct hub_member_t:
     uint64_t delivered_seq          # positions are kept on the newest interval of a user
     uint64_t read_seq               # invariant: read_seq <= delivered_seq
     uint64_t read_count
+    uint32_t muted_until_s          # Unix time; 0: not muted. Kept on the newest interval like the positions
+    uint32_t spoke_s                # Unix time of the last message, rounded up; only where slow mode asks for it
     uint32_t role
     uint8_t cooling                 # a POSITION record was staged less than position_interval_ms ago
     uint8_t dirty                   # positions moved since that record; only while cooling
@@ -62,6 +66,8 @@ cdef struct hub_conversation_t:
     uint64_t touched_pos            # newest record that names it; unfolded ones pin the entry
     uint32_t kind
     uint32_t flags
+    uint32_t slow_mode_s            # between two messages of a member; 0: no slow mode
+    uint16_t denied[HUB_ROLES]      # RIGHT_ bits that a role does not have here
     bint loaded                     # False: only what replay brought; members may be missing
     hub_member_t* members           # ascending by (user, join_seq)
     uint32_t interval_count
@@ -226,6 +232,7 @@ cdef struct hub_answer_t:
 
 cdef enum hub_undo_kind:
     UNDO_EVENT, UNDO_POSITIONS, UNDO_SENT, UNDO_MARK, UNDO_INTERVAL_NEW, UNDO_INTERVAL, UNDO_POSITION_STAGED
+    UNDO_SPOKE, UNDO_MUTE, UNDO_RULES
 
 # One step back. a..e: what was there before, by kind; see hub_undo_one.
 cdef struct hub_undo_t:
@@ -238,6 +245,12 @@ cdef struct hub_undo_t:
     uint64_t c
     uint64_t d
     uint64_t e
+
+# What a conversation asks of those who write, as Python gives it.
+cdef struct hub_rules_t:
+    uint32_t flags
+    uint32_t slow_mode_s
+    uint16_t denied[HUB_ROLES]
 
 cdef struct hub_link_t:
     ring_t* ring_in

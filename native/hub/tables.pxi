@@ -27,6 +27,22 @@ cdef class _HubTables:
         cdef hub_conversation_t* c = hub_conversation(self._h, cid)
         return hub_intervals_of(c, user) if c != NULL and c.loaded else None
 
+    def present(self, uint64_t cid, uint64_t after, uint64_t limit) -> list | None:
+        """Open intervals of users beyond `after`, ascending by user, at most `limit`; None: not loaded."""
+        cdef hub_conversation_t* c = hub_conversation(self._h, cid)
+        return hub_present_of(c, after, limit) if c != NULL and c.loaded else None
+
+    def rights(self, uint64_t cid, uint64_t user) -> int | None:
+        """RIGHT_ bits of a present member, 0 for others; None: not loaded."""
+        cdef hub_conversation_t* c = hub_conversation(self._h, cid)
+        return hub_rights_of(self._h, c, user) if c != NULL and c.loaded else None
+
+    def muted_until_s(self, uint64_t cid, uint64_t user) -> int:
+        """Unix time until which the member may not write; 0: may."""
+        cdef hub_conversation_t* c = hub_conversation(self._h, cid)
+        cdef hub_member_t* m = hub_member(c, user) if c != NULL else NULL
+        return m.muted_until_s if m != NULL else 0
+
     def sessions(self, uint64_t user) -> list:
         """(shard, handle, device, session_epoch) of every live session."""
         cdef hub_user_t* u = hub_user(self._h, user)

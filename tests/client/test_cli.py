@@ -160,3 +160,19 @@ def test_texts_of_others_cannot_move_the_cursor() -> None:
     payload = encode_payload(Kind.MEMBERS_ADDED, {"role": 1, "users": [{"user": 2}, {"user": 3}]})
     event = Event(7, 1, 1, 0, Kind.MEMBERS_ADDED, payload)
     assert event_text(event, {2: "bob"}) == "added bob, user 3"
+
+
+@pytest.mark.parametrize(("kind", "fields", "said"), [
+    (Kind.MEMBER_MUTED, {"user": 2, "until_s": 0}, "lets bob write again"),
+    (Kind.MEMBER_BANNED, {"user": 2, "until_s": 9}, "banned bob"),
+    (Kind.BAN_LIFTED, {"user": 3}, "lifted the ban of user 3"),
+    (Kind.MEMBER_JOINED, {"user": 2, "by": 3}, "bob joined"),
+    (Kind.INFO_CHANGED, {"topic": "news", "avatar": ""}, "changed the topic to news"),
+    (Kind.RULES_CHANGED, {"slow_mode_s": 5, "history": 0, "denials": []}, "changed the rules: slow mode 5 s"),
+    (Kind.PUBLIC_NAME_CHANGED, {"name": "here"}, "set the public name here"),
+    (Kind.DELETED, {"title": "t"}, "deleted the conversation t"),
+    (Kind.ROLE_CHANGED, {"user": 2, "role": 9}, "made bob role 9"),
+])  # fmt: skip
+def test_what_happened_is_said_in_words(kind: Kind, fields: dict[str, Any], said: str) -> None:
+    event = Event(7, 1, 1, 0, kind, encode_payload(kind, fields))
+    assert event_text(event, {2: "bob"}) == said

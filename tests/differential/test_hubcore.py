@@ -13,7 +13,8 @@ from support.fakeshard import FakeShard, Session, varint
 from chatd._native import HubCore
 from chatd.hub.core_settings import HubCoreSettings
 from chatd.hub.reference import ReferenceHubCore
-from chatd.wire.schema import Feature
+from chatd.hub.rights import ROLES
+from chatd.wire.schema import Feature, Right
 
 USERS = range(1, 5)
 DEVICES = {11: 1, 12: 1, 21: 2, 31: 3, 41: 4, 99: 2}
@@ -43,6 +44,10 @@ class World:
     epoch: int = 1
 
 
+def words(role: int, rights: int) -> tuple[int, ...]:
+    return tuple(int(rights) if code == role else 0 for code in range(ROLES))
+
+
 def build(make: Any, capacity: int, limits: HubCoreSettings) -> World:
     hub = FakeHub(make, limits)
     for device, user in DEVICES.items():
@@ -50,7 +55,7 @@ def build(make: Any, capacity: int, limits: HubCoreSettings) -> World:
             hub.person(user, *[other for other, owner in DEVICES.items() if owner == user and other != 99])
     hub.conversation(1, 1, 2)
     hub.conversation(2, 1, 2, 3, 4)
-    hub.conversation(3, 3, kind=3, role=1)
+    hub.conversation(3, 3, kind=3, denied=words(1, Right.WRITE))
     return World(hub, [FakeShard(hub.core, index, capacity=capacity) for index in range(SHARDS)], {})
 
 
@@ -123,6 +128,20 @@ class Steps:
         elif found and found[-1][3] == 0:
             core.stage_member(cid, user, found[-1][1], found[-1][2], seq)
             core.revoke(user, cid)
+
+    @staticmethod
+    def rules(world: World, cid: int, flags: int, slow_mode_s: int, role: int, denied: int) -> None:
+        if world.hub.core.conversation(cid) is not None:
+            world.hub.core.change_rules(cid, flags, slow_mode_s, words(role, denied))
+
+    @staticmethod
+    def mute(world: World, cid: int, user: int, seconds: int) -> None:
+        if world.hub.core.conversation(cid) is not None:
+            world.hub.core.change_mute(cid, user, seconds and world.hub.now_ms // 1000 + seconds)
+
+    @staticmethod
+    def role_rights(world: World, role: int, rights: int) -> None:
+        world.hub.core.put_role_rights(tuple(rights if code == role else 0xFFD for code in range(ROLES)))
 
     @staticmethod
     def method(world: World, cid: int, user: int, seq: int) -> None:
@@ -221,6 +240,16 @@ SCRIPT = st.lists(
         st.tuples(st.just("call"), device_ids, st.sampled_from(CIDS)),
         st.tuples(st.just("change"), st.sampled_from(CIDS), st.sampled_from(USERS), st.booleans()),
         st.tuples(st.just("method"), st.sampled_from(CIDS), st.sampled_from(USERS), small),
+        st.tuples(
+            st.just("rules"),
+            st.sampled_from(CIDS),
+            st.sampled_from([0, 0, 2]),
+            st.sampled_from([0, 1, 3]),
+            st.integers(1, 2),
+            st.sampled_from([0, 1, 2]),
+        ),
+        st.tuples(st.just("mute"), st.sampled_from(CIDS), st.sampled_from(USERS), st.sampled_from([0, 1, 4])),
+        st.tuples(st.just("role_rights"), st.integers(1, 2), st.sampled_from([0, 1, 0xFFF])),
         st.tuples(st.just("count"), st.sampled_from(CIDS), st.sampled_from(USERS), small),
         st.tuples(st.just("notify"), st.sampled_from(USERS), small, device_ids),
         st.tuples(st.just("watch"), st.sampled_from(USERS), st.booleans()),
@@ -252,6 +281,8 @@ def observed(world: World) -> dict[str, Any]:
         "journal": world.hub.journal,
         "conversations": [core.conversation(cid) for cid in CIDS],
         "members": [core.members(cid) for cid in CIDS],
+        "rights": [(core.rights(cid, user), core.muted_until_s(cid, user)) for cid in CIDS for user in USERS],
+        "present": [core.present(cid, 1, 2) for cid in CIDS],
         "sessions": [core.sessions(user) for user in USERS],
         "floors": [core.tail_floor(cid, 0) for cid in CIDS],
         "last": [core.last_event(cid) for cid in CIDS],
@@ -276,6 +307,7 @@ def rebuild(worlds: list[World]) -> None:
         for batch in world.hub.journal:
             after.core.replay(*batch)
         after.users, after.devices, after.conversations = world.hub.users, world.hub.devices, world.hub.conversations
+        after.rules = world.hub.rules
         for cid in CIDS:
             after.answer(("need_conversation", cid))
         world.hub = after
@@ -323,8 +355,10 @@ def busy_script(seed: int, steps: int, reads: float) -> list[tuple[Any, ...]]:
                 ("notify", user, small, device),
                 ("watch", user, chance.random() < 0.8),
                 ("redact", cid, small),
+                ("rules", cid, 0, chance.choice([0, 1, 2]), 1, chance.choice([0, 0, 1])),
+                ("mute", cid, user, chance.choice([0, 1])),
             ],
-            [30, 4, 2, 20, 14, reads, 8, 4, 4, 3, 2, 0.5, 3, 1, 1, 0.5, 1, 0.5, 1, 2, 1, 2],
+            [30, 4, 2, 20, 14, reads, 8, 4, 4, 3, 2, 0.5, 3, 1, 1, 0.5, 1, 0.5, 1, 2, 1, 2, 0.7, 0.7],
         )[0]
         script.append(step)
     return script

@@ -16,6 +16,7 @@ class FakeHub:
         self.users: dict[int, tuple[int, int]] = {}
         self.devices: dict[int, tuple[int, int, int]] = {}
         self.conversations: dict[int, tuple[Any, ...]] = {}
+        self.rules: dict[int, dict[str, Any]] = {}
         self.sent: dict[tuple[int, int], tuple[int, int, int, int]] = {}
         self.journal: list[tuple[int, int, bytes]] = []
         self.now_ms = NOW_MS
@@ -30,9 +31,11 @@ class FakeHub:
         for device in devices:
             self.devices[device] = (user, 0, 0)
 
-    def conversation(self, cid: int, *users: int, kind: int = 2, flags: int = 0, role: int = 1) -> None:
+    def conversation(self, cid: int, *users: int, kind: int = 2, flags: int = 0, role: int = 1, **rules: Any) -> None:
+        """rules: slow_mode_s, denied and muted of put_conversation."""
         members = [(user, role, 1, 0, 0, 0, 0) for user in sorted(users)]
         self.conversations[cid] = (kind, flags, 0, 0, 0, 0, members)
+        self.rules[cid] = rules
 
     def poll(self) -> list[tuple[Any, ...]]:
         """One poll; what it needs is answered, the rest is returned."""
@@ -53,7 +56,8 @@ class FakeHub:
                 self.core.no_device(rest[0])
         elif name == "need_conversation":
             if rest[0] in self.conversations:
-                self.core.put_conversation(rest[0], *self.conversations[rest[0]])
+                rules = self.rules.get(rest[0], {})
+                self.core.put_conversation(rest[0], *self.conversations[rest[0]], **rules)
             else:
                 self.core.no_conversation(rest[0])
         elif name == "need_idempotency":

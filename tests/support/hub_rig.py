@@ -124,8 +124,8 @@ class NativeDoor:
         handle = await self._session(user, device)
         record = (fakeshard.S_CALL, flags, op, 0, len(body), handle, user, device, *limits)
         self.shard.write(fakeshard._CALL.pack(*record) + body)
-        answer = await self._wait(lambda record: isinstance(record, fakeshard.Frames) and record.handle == handle)
-        assert answer.done
+        # A NOTICE that comes meanwhile ends no call.
+        answer = await self._wait(lambda record: _is_answer(record, handle))
         return b"".join(len(body).to_bytes(2, "big") + bytes((op, flags)) + body for op, flags, body in answer.frames)
 
     async def _session(self, user: int, device: int) -> int:
@@ -157,6 +157,10 @@ class NativeDoor:
 
     def close(self) -> None:
         self.shard.close()
+
+
+def _is_answer(record: Any, handle: int) -> bool:
+    return isinstance(record, fakeshard.Frames) and record.handle == handle and record.done
 
 
 class Rig:

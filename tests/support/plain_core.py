@@ -9,6 +9,7 @@ from typing import Any
 
 from chatd.hub import frames
 from chatd.hub.redactions import shown
+from chatd.hub.rights import DEFAULT, NOTHING_DENIED
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import EventRow
 
@@ -19,6 +20,9 @@ class Conversation:
     def __init__(self, kind: int, flags: int) -> None:
         self.kind, self.flags = kind, flags
         self.head = self.count = self.ts = self.touched = 0
+        self.slow_mode_s = 0
+        self.denied: tuple[int, ...] = NOTHING_DENIED
+        self.muted: dict[int, int] = {}
         self.members: dict[tuple[int, int], Interval] = {}
         self.loaded = False
 
@@ -26,6 +30,7 @@ class Conversation:
         twin = Conversation(self.kind, self.flags)
         twin.__dict__.update(self.__dict__)
         twin.members = {key: list(interval) for key, interval in self.members.items()}
+        twin.muted = dict(self.muted)
         return twin
 
 
@@ -41,6 +46,7 @@ class PlainCore:
         self._conversations: dict[int, Conversation] = {}
         self._tail: dict[tuple[int, int], tuple[int, tuple[Any, ...]]] = {}
         self._next_pos = next_pos
+        self._role_rights: tuple[int, ...] = DEFAULT.words
         self.now_ms = 0
         self.sent: list[tuple[Any, ...]] = []
         self.live: list[tuple[int, int, int, int, int]] = []
@@ -155,6 +161,16 @@ class PlainCore:
         self._staged_redactions.append((cid, seq))
         return self._stage(0, codec.encode_redact(cid, seq, reason))
 
+    def change_rules(self, cid: int, flags: int, slow_mode_s: int, denied: Any) -> None:
+        conversation = self._changing(cid)
+        conversation.flags, conversation.slow_mode_s, conversation.denied = flags, slow_mode_s, tuple(denied)
+
+    def change_mute(self, cid: int, user: int, until_s: int) -> None:
+        self._changing(cid).muted[user] = until_s
+
+    def put_role_rights(self, words: Any) -> None:
+        self._role_rights = tuple(words)
+
     # ---------------------------------------------------------------- loading
 
     def put_conversation(
@@ -167,11 +183,15 @@ class PlainCore:
         last_ts: int,
         changed_pos: int,
         members: list[Any],
+        slow_mode_s: int = 0,
+        denied: Any = NOTHING_DENIED,
+        muted: Any = (),
     ) -> None:
         if cid not in self._conversations:
             self._undo.setdefault(cid, None)
         conversation = self._conversations.setdefault(cid, Conversation(kind, flags))
-        conversation.kind, conversation.loaded = kind, True
+        conversation.kind, conversation.flags, conversation.loaded = kind, flags, True
+        conversation.slow_mode_s, conversation.denied, conversation.muted = slow_mode_s, tuple(denied), dict(muted)
         conversation.head = max(conversation.head, head_seq)
         conversation.count = max(conversation.count, message_count)
         conversation.ts = max(conversation.ts, last_ts)
@@ -213,6 +233,12 @@ class PlainCore:
         self.sent.append(("rpc", shard, call, payload))
         return True
 
+    def notify(self, user: int, frame: bytes, but_device: int) -> int:
+        self.sent.append(("notify", user, frame, but_device))
+        return 0
+
+    def watch(self, user: int, on: bool) -> None: ...
+
     def revoke(self, user: int, cid: int) -> None:
         self.sent.append(("revoke", user, cid))
 
@@ -242,6 +268,19 @@ class PlainCore:
     def intervals(self, cid: int, user: int) -> list[tuple[int, ...]] | None:
         found = self.members(cid)
         return None if found is None else [interval for interval in found if interval[0] == user]
+
+    def present(self, cid: int, after: int, limit: int) -> list[tuple[int, ...]] | None:
+        found = self.members(cid)
+        return None if found is None else [one for one in found if one[0] > after and not one[3]][:limit]
+
+    def rights(self, cid: int, user: int) -> int | None:
+        conversation, found = self._loaded(cid), self.intervals(cid, user)
+        if conversation is None or not found or found[-1][3]:
+            return None if conversation is None else 0
+        return self._role_rights[found[-1][1]] & ~conversation.denied[found[-1][1]]
+
+    def muted_until_s(self, cid: int, user: int) -> int:
+        return self._conversations[cid].muted.get(user, 0)
 
     def sessions(self, user: int) -> list[tuple[int, int, int, int]]:
         return [(shard, handle, device, epoch) for owner, shard, handle, device, epoch in self.live if owner == user]

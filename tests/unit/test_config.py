@@ -3,6 +3,7 @@
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,9 @@ from chatd.config.address import Address
 from chatd.config.engine import engine_settings
 from chatd.engine.settings import EngineSettings
 from chatd.errors import ConfigError
+from chatd.hub.rights import Roles
+from chatd.supervisor.plan import checked_roles
+from chatd.wire.schema import Right, Role
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +42,7 @@ def test_example_is_complete_and_has_the_defaults() -> None:
     for name, section in load():
         if isinstance(parsed.get(name), dict):
             missing = type(section).model_fields.keys() - parsed[name].keys()
-            assert missing <= {"issuers", "certificate", "key"}
+            assert missing <= {"issuers", "roles", "certificate", "key"}
 
 
 def test_every_setting_is_explained_and_bounded() -> None:
@@ -114,3 +118,24 @@ def test_the_store_is_sqlite_or_a_database(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(ConfigError, match=r"store: (must be|has its password)") as refused:
             load(flags={"store": wrong})
         assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("role", "word"), [
+    ({"code": 7, "name": "x"}, "8"),
+    ({"code": 9, "name": "owner"}, "taken"),
+    ({"code": 9, "name": "x", "inherits": "nobody"}, "nobody"),
+    ({"code": 9, "name": "x", "inherits": "owner"}, "owner"),
+    ({"code": 9, "name": "x", "grants": ["fly"]}, "fly"),
+])  # fmt: skip
+def test_roles_that_cannot_be_are_refused(role: dict[str, Any], word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        checked_roles(load(None, {"hub.roles": [role]}))
+
+
+def test_roles_inherit_from_those_before_them() -> None:
+    herald = {"code": 8, "name": "herald", "inherits": "moderator", "denies": ["remove"]}
+    chief = {"code": 9, "name": "chief", "inherits": "herald", "grants": ["edit_info"]}
+    own = checked_roles(load(None, {"hub.roles": [herald, chief]}))
+    found = Roles(own).by_name["chief"]
+    assert found.rank == Roles().rank(Role.MODERATOR)
+    assert found.rights == (Roles().by_code[Role.MODERATOR].rights & ~Right.REMOVE) | Right.EDIT_INFO

@@ -15,7 +15,7 @@ from support.stores import StorePlace
 
 from chatd.errors import InternalError, StoreCorruptError, StoreFailedError, StoreLockedError
 from chatd.storage import journal_codec as codec
-from chatd.storage.interface import Folder, Store, StoredSend, row_record
+from chatd.storage.interface import Folder, HighestIds, Store, StoredSend, row_record
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_rows_are_upserted_by_column_and_deleted_by_key(store: Store, folder: Fo
     reader = store.reader()
     with reader.view() as view:
         alice = view.user_by_name("alice")
-        assert alice == (1, "alice", "Alice", None, 1, 0, 0)
+        assert alice == (1, "alice", "Alice", None, 1, 0, 0, "", "")
         assert view.users([1, 2]) == [alice]
         assert view.users_by_name(["bob", "alice", ""]) == [alice]
         assert view.request_result(1, b"k") == b"r"
@@ -120,7 +120,7 @@ def test_rows_are_upserted_by_column_and_deleted_by_key(store: Store, folder: Fo
         assert (direct.id, direct.changed_pos) == (3, 7)
         assert view.counts() == (1, 0, 1, 0)
     reader.close()
-    assert store.highest_ids() == (2, 0, 4, 3), "the id of a deleted user is not given out again"
+    assert store.highest_ids() == HighestIds(2, 0, 4, 3), "the id of a deleted user is not given out again"
 
 
 def test_answers_to_requests_are_forgotten_after_a_week(place: StorePlace, store: Store) -> None:
@@ -330,7 +330,7 @@ def test_highest_ids_come_from_rows_that_are_not_folded_yet(store: Store) -> Non
     rows = [("user", 3), ("user", 9), ("device", 4), ("conversation", 12)]
     blob = b"".join(codec.encode_row(row_record(table, {"id": number})) for table, number in rows)
     store.append(1, 5, event_batch(1, 1) + blob)
-    assert store.highest_ids() == (9, 4, 0, 12)
+    assert store.highest_ids() == HighestIds(9, 4, 0, 12)
 
 
 def test_what_was_appended_is_replayed_after_reopening(place: StorePlace, store: Store) -> None:

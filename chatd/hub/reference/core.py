@@ -1,11 +1,13 @@
 """ReferenceHubCore: the interface of chatd._native.HubCore over plain tables. Mirrors hub/core.pxi and hub/poll.pxi."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from chatd.errors import InternalError
 from chatd.hub.core_settings import HubCoreSettings
-from chatd.hub.reference import links, publishing, receipts, replaying, sends, sessions, subscriptions
+from chatd.hub.reference import links, publishing, receipts, replaying, rights, sends, sessions, subscriptions
 from chatd.hub.reference.state import EARLY_SEQ, Conversation, Member, Sent, State, Verdict
+from chatd.hub.rights import NOTHING_DENIED
 from chatd.storage import journal_codec as journal
 from chatd.wire.frame import decode_one
 from chatd.wire.schema import BODY_BYTES_MAX, HEADER_BYTES, Close, ErrorCode, Feature, Op
@@ -141,6 +143,9 @@ class ReferenceHubCore:
         last_ts: int,
         changed_pos: int,
         members: list[tuple[int, int, int, int, int, int, int]],
+        slow_mode_s: int = 0,
+        denied: Sequence[int] = NOTHING_DENIED,
+        muted: Iterable[tuple[int, int]] = (),
     ) -> None:
         conversation = self._hub.conversation(cid)
         for user, role, join_seq, leave_seq, delivered_seq, read_seq, read_count in members:
@@ -150,7 +155,12 @@ class ReferenceHubCore:
             assert newest is not None
             newest.raise_to(delivered_seq, read_seq, read_count)
         conversation.settle_early()
+        for user, until_s in muted:
+            member = conversation.member(user)
+            if member is not None:
+                member.muted_until_s = until_s
         conversation.kind, conversation.flags = kind, flags
+        conversation.slow_mode_s, conversation.denied = slow_mode_s, tuple(denied)
         conversation.touched_pos = max(conversation.touched_pos, changed_pos)
         if head_seq > conversation.head_seq and not conversation.events:
             conversation.head_seq, conversation.message_count = head_seq, message_count
@@ -256,6 +266,15 @@ class ReferenceHubCore:
         conversation.touched_pos = self._hub.append(journal.encode_member(cid, user, join_seq, leave_seq, role))
         return conversation.touched_pos
 
+    def change_rules(self, cid: int, flags: int, slow_mode_s: int, denied: Sequence[int]) -> None:
+        rights.change_rules(self._hub, self._loaded(cid), flags, slow_mode_s, denied)
+
+    def change_mute(self, cid: int, user: int, until_s: int) -> None:
+        rights.change_mute(self._hub, self._loaded(cid), user, until_s)
+
+    def put_role_rights(self, words: Sequence[int]) -> None:
+        self._hub.role_rights = tuple(words)
+
     def stage_position(self, cid: int, user: int, delivered_seq: int, read_seq: int) -> int:
         conversation = self._loaded(cid)
         member = conversation.member(user)
@@ -353,6 +372,24 @@ class ReferenceHubCore:
     def intervals(self, cid: int, user: int) -> list[tuple[int, int, int, int, int, int, int]] | None:
         members = self.members(cid)
         return None if members is None else [member for member in members if member[0] == user]
+
+    def present(self, cid: int, after: int, limit: int) -> list[tuple[int, int, int, int, int, int, int]] | None:
+        members = self.members(cid)
+        if members is None:
+            return None
+        return [member for member in members if member[0] > after and not member[3]][:limit]
+
+    def rights(self, cid: int, user: int) -> int | None:
+        known = self._hub.conversations.get(cid)
+        if known is None or not known.loaded:
+            return None
+        member = known.member(user)
+        return 0 if member is None or member.leave_seq else rights.rights(self._hub, known, member)
+
+    def muted_until_s(self, cid: int, user: int) -> int:
+        known = self._hub.conversations.get(cid)
+        member = None if known is None else known.member(user)
+        return 0 if member is None else member.muted_until_s
 
     def sessions(self, user: int) -> list[tuple[int, int, int, int]]:
         known = self._hub.users.get(user)

@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 from chatd.hub.reference.publishing import redact
+from chatd.hub.reference.rights import second_after
 from chatd.hub.reference.state import Sent, State
 from chatd.storage import journal_codec as journal
 
@@ -52,6 +53,7 @@ def _apply_event(hub: State, pos: int, event: journal.EventTuple) -> None:
     conversation.touched_pos = pos
     if flags & journal.EVENT_MESSAGE:
         conversation.early(sender).raise_to(seq, seq, message_count)
+        conversation.early(sender).spoke_s = second_after(ts_ms)
     if device:
         hub.device(device).touched_pos = pos
         hub.device(device).put(Sent(cseq, cid, seq, ts_ms, digest % (1 << 64)))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from chatd.hub.reference import links, rates
+from chatd.hub.reference import links, rates, rights
 from chatd.hub.reference.receipts import on_position
 from chatd.hub.reference.sessions import on_login
 from chatd.hub.reference.siphash import siphash24
@@ -23,14 +23,10 @@ from chatd.wire.schema import (
     SEND_BODY_BYTES_MAX,
     SEND_JUDGED_TAGS,
     Close,
-    ConversationKind,
     ErrorCode,
     Op,
-    Role,
 )
 
-ADMINS_WRITE = 1
-CLOSED = 2
 PARKED_OVERHEAD_BYTES = 24
 
 
@@ -163,6 +159,9 @@ def on_send(hub: State, link: links.Link, record: bytes, checked: Sent | int | N
     code = fault(hub, send, device, conversation)
     if code:
         return refuse(hub, send, code, hub.settings.busy_retry_ms if code in RETRYABLE else 0)
+    wait_ms = rights.slow_mode_wait(hub, send, conversation)
+    if wait_ms:
+        return refuse(hub, send, ErrorCode.RATE_LIMITED, wait_ms)
     if hub.verdict is not None and (hub.verdict.device, hub.verdict.cseq) == (device.device, send.cseq):
         return stage_judged(hub, send, device, conversation, digest, hub.verdict)
     wait_ms = rates.charge(hub, send, conversation)
@@ -267,8 +266,9 @@ def fault(hub: State, send: Sending, device: Device, conversation: Conversation)
     member = conversation.member(send.user)
     if member is None or member.leave_seq:
         return ErrorCode.NOT_FOUND
-    if not may_write(conversation, member):
-        return ErrorCode.FORBIDDEN
+    refused = rights.write_fault(hub, conversation, member)
+    if refused:
+        return refused
     if any(cid == send.cid and cseq < send.cseq for cseq, cid in device.marks.items()):
         return ErrorCode.OUT_OF_ORDER
     if len(send.body) > SEND_BODY_BYTES_MAX:
@@ -305,14 +305,6 @@ def reply_to(frame: Frame) -> int:
     return int(seq)
 
 
-def may_write(conversation: Conversation, member: Member) -> bool:
-    if conversation.flags & CLOSED:
-        return False
-    if conversation.flags & ADMINS_WRITE or conversation.kind == ConversationKind.CHANNEL:
-        return member.role in {Role.ADMIN, Role.OWNER}
-    return True
-
-
 # -------------------------------------------------------------------- staging
 
 
@@ -323,6 +315,8 @@ def stage_send(hub: State, send: Sending, device: Device, conversation: Conversa
     kind = send.frame["kind"]
     flags = (KINDS[kind].message and journal.EVENT_MESSAGE) | (send.has_ext and journal.EVENT_EXT)
     stage_event(hub, conversation, send.user, kind, send.content, flags, (device.device, send.cseq, digest))
+    if rights.is_slowed(conversation, kind):
+        rights.note(hub, conversation, send.user, ts_ms)
     answer = answer_of(send, device)
     answer.cid, answer.seq, answer.ts_ms = send.cid, seq, ts_ms
     hub.answers.append(answer)

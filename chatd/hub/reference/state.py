@@ -8,6 +8,7 @@ from typing import Any
 
 from chatd.hub.core_settings import HubCoreSettings
 from chatd.hub.reference.links import Link
+from chatd.hub.rights import NOTHING_DENIED
 
 WINDOW_MIN = 8
 WINDOW_MAX = 128
@@ -18,6 +19,13 @@ EARLY_SEQ = 1 << 62
 Need = tuple[str, int]
 """What a record waits for: ("conversation", cid), ("user", id), ("device", id), ("idempotency", device) or
 ("judgement", device)."""
+
+
+POSITION_FIELDS = (
+    *("delivered_seq", "read_seq", "read_count", "cooling", "dirty", "changed", "read_moved"),
+    *("muted_until_s", "spoke_s"),
+)
+"""What a user has once in a conversation, on the newest interval."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +43,8 @@ class Member:
     dirty: bool = False
     changed: bool = False
     read_moved: bool = False
+    muted_until_s: int = 0
+    spoke_s: int = 0
 
     def has(self, seq: int) -> bool:
         return self.join_seq <= seq and (self.leave_seq == 0 or seq <= self.leave_seq)
@@ -46,7 +56,7 @@ class Member:
         self.delivered_seq = max(self.delivered_seq, delivered_seq, self.read_seq)
 
     def take_positions(self, older: "Member") -> None:
-        for name in ("delivered_seq", "read_seq", "read_count", "cooling", "dirty", "changed", "read_moved"):
+        for name in POSITION_FIELDS:
             setattr(self, name, getattr(older, name))
         older.cooling = older.dirty = older.changed = older.read_moved = False
 
@@ -67,6 +77,8 @@ class Conversation:
     loaded: bool = False
     kind: int = 0
     flags: int = 0
+    slow_mode_s: int = 0
+    denied: tuple[int, ...] = NOTHING_DENIED
     head_seq: int = 0
     message_count: int = 0
     last_ts: int = 0
@@ -126,6 +138,7 @@ class Conversation:
             real = self.member(stand_in.user)
             if real is not None:
                 real.raise_to(stand_in.delivered_seq, stand_in.read_seq, stand_in.read_count)
+                real.spoke_s = stand_in.spoke_s
 
     def may_see(self, user: int, seq: int) -> bool:
         return any(member.user == user and member.has(seq) for member in self.members)
@@ -287,6 +300,7 @@ class State:
 
     def __init__(self, settings: HubCoreSettings) -> None:
         self.settings = settings
+        self.role_rights = settings.role_rights
         self.now_ms = 0
         self.tick_ms = 0
         self.session_epoch_last = settings.session_epoch_base

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend
-from chatd.services.messages.parts import Effect, is_moderator
+from chatd.services.messages.parts import Effect, has_right
 from chatd.storage.interface import MentionRow
-from chatd.wire.schema import EXTENSION_SEND_MENTIONS, ConversationKind, ErrorCode
+from chatd.wire.schema import EXTENSION_SEND_MENTIONS, ConversationKind, ErrorCode, Right
 
 if TYPE_CHECKING:
     from chatd.hub.loop import Hub
@@ -26,8 +26,8 @@ def judge(hub: "Hub", send: JudgedSend, fields: dict[str, Any]) -> tuple[bytes, 
         found = hub.core.intervals(send.cid, user)
         if not found or found[-1][3]:
             raise CallError(ErrorCode.NOT_FOUND, f"user {user} is no member here")
-    if flags and not is_moderator(hub, send.cid, send.user) and not _is_direct(hub, send.cid):
-        raise CallError(ErrorCode.FORBIDDEN, "mentioning everyone needs the role admin here")
+    if flags and not has_right(hub, send.cid, send.user, Right.MENTION_ALL) and not _is_direct(hub, send.cid):
+        raise CallError(ErrorCode.FORBIDDEN, "mentioning everyone needs the right mention_all here")
     called = [EVERYONE_ID] if flags else []
     return send.extensions[EXTENSION_SEND_MENTIONS], (partial(_stage, hub, send.cid, called + users),)
 

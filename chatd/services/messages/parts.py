@@ -3,19 +3,17 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from chatd.hub.flags import ConversationFlag
 from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend
 from chatd.storage.interface import EventRow
 from chatd.storage.journal_codec import EVENT_TOMBSTONE
 from chatd.wire.errors import WireError
 from chatd.wire.payload import decode_payload
-from chatd.wire.schema import KINDS, ConversationKind, ErrorCode, Role
+from chatd.wire.schema import KINDS, ErrorCode, Right
 
 if TYPE_CHECKING:
     from chatd.hub.loop import Hub
-
-CONVERSATION_ADMINS_WRITE, CONVERSATION_CLOSED = 1, 2
-"""Flags of a conversation."""
 
 Effect = Callable[[int], None]
 """Stages what belongs to an event; called with its seq, in the turn that stages it."""
@@ -52,13 +50,10 @@ def age_s(hub: "Hub", row: EventRow) -> float:
 def may_write(hub: "Hub", cid: int, user: int) -> bool:
     """As the core says of a SEND."""
     state = hub.core.conversation(cid)
-    if state is None or state[1] & CONVERSATION_CLOSED:
-        return False
-    free = state[0] != ConversationKind.CHANNEL and not state[1] & CONVERSATION_ADMINS_WRITE
-    return free or is_moderator(hub, cid, user)
+    is_open = state is not None and not state[1] & ConversationFlag.CLOSED
+    is_muted = hub.core.muted_until_s(cid, user) * 1000 > hub.clock.wall_ms()
+    return is_open and not is_muted and has_right(hub, cid, user, Right.WRITE)
 
 
-def is_moderator(hub: "Hub", cid: int, user: int) -> bool:
-    """May pin, mention everyone and recall what others wrote."""
-    found = hub.core.intervals(cid, user)
-    return found is not None and bool(found) and found[-1][1] in {int(Role.ADMIN), int(Role.OWNER)}
+def has_right(hub: "Hub", cid: int, user: int, right: Right) -> bool:
+    return bool((hub.core.rights(cid, user) or 0) & right)

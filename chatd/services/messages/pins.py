@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend
-from chatd.services.messages.parts import Effect, fields_of, is_moderator, target_of
+from chatd.services.messages.parts import Effect, fields_of, has_right, target_of
 from chatd.storage.interface import PinRow
-from chatd.wire.schema import ConversationKind, ErrorCode
+from chatd.wire.schema import ConversationKind, ErrorCode, Right
 
 if TYPE_CHECKING:
     from chatd.hub.loop import Hub
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def judge(hub: "Hub", send: JudgedSend) -> tuple[Effect, ...]:
     fields = fields_of(send.kind, send.payload)
     state = hub.core.conversation(send.cid)
-    if not (state and state[0] == ConversationKind.DIRECT) and not is_moderator(hub, send.cid, send.user):
-        raise CallError(ErrorCode.FORBIDDEN, "pinning needs the role admin here; ask one who has it")
+    if not (state and state[0] == ConversationKind.DIRECT) and not has_right(hub, send.cid, send.user, Right.PIN):
+        raise CallError(ErrorCode.FORBIDDEN, "pinning needs the right pin here; ask one who has it")
     pinned = {row.target: row for row in hub.rows.find_group("pin", send.cid)}
     if not fields["pinned"]:
         if fields["target"] not in pinned:

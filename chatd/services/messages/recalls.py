@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend
 from chatd.hub.redactions import RECALLED
-from chatd.services.messages.parts import Effect, age_s, fields_of, is_moderator, target_of
-from chatd.wire.schema import ErrorCode
+from chatd.services.messages.parts import Effect, age_s, fields_of, has_right, target_of
+from chatd.wire.schema import ErrorCode, Right
 
 if TYPE_CHECKING:
     from chatd.hub.loop import Hub
@@ -20,7 +20,7 @@ HANGS_ON = ("edit", "reaction", "mention")
 
 def judge(hub: "Hub", send: JudgedSend) -> tuple[Effect, ...]:
     row = target_of(hub, send, fields_of(send.kind, send.payload)["target"])
-    if not is_moderator(hub, send.cid, send.user):
+    if not has_right(hub, send.cid, send.user, Right.MODERATE):
         if row.sender != send.user:
             raise CallError(ErrorCode.FORBIDDEN, "you can recall your own messages only")
         if age_s(hub, row) > hub.settings.recall_window_s:

@@ -17,7 +17,7 @@ async def states(caller: Caller, cid: int, targets: list[int]) -> Result:
     """MESSAGE_STATES: of those messages that the caller may read."""
 
     def find() -> Result:
-        spans = reads.readable(caller.core, cid, caller.user).spans
+        spans = reads.readable(caller.core, caller.rows, cid, caller.user).spans
         pinned = {row.target for row in caller.rows.find_group("pin", cid)}
         readable = [target for target in targets if any(first <= target <= last for first, last in spans)]
         return {1: [_state(caller, cid, target, target in pinned) for target in readable]}
@@ -39,7 +39,7 @@ async def pins(caller: Caller, cid: int) -> Result:
     """PIN_LIST: those the caller may read, newest pin first."""
 
     def find() -> Result:
-        spans = reads.readable(caller.core, cid, caller.user).spans
+        spans = reads.readable(caller.core, caller.rows, cid, caller.user).spans
         rows = sorted(caller.rows.find_group("pin", cid), key=lambda row: -row.seq)
         seen = [row for row in rows if any(first <= row.target <= last for first, last in spans)]
         return {1: [[row.target, row.uid, row.seq] for row in seen]}

@@ -1,6 +1,15 @@
 """The tables of REQUEST methods, one for each room, put together. schema.toml has the wire's side of them."""
 
-from chatd.services.methods import accounts, admin, conversations, members, messages, presence
+from chatd.services.methods import accounts, admin, conversations, members, messages, own, people, presence
 
-METHODS = {**accounts.TABLE, **conversations.TABLE, **members.TABLE, **messages.TABLE, **presence.TABLE, **admin.TABLE}
+METHODS = {
+    **accounts.TABLE,
+    **people.TABLE,
+    **conversations.TABLE,
+    **members.TABLE,
+    **messages.TABLE,
+    **own.TABLE,
+    **presence.TABLE,
+    **admin.TABLE,
+}
 """code → method"""
