@@ -284,7 +284,7 @@ class SqlView(ABC):
 
     def reports(self, cid: int, after: int, limit: int) -> list[ReportRow]:
         """Open ones; cid 0: of all conversations and of none."""
-        sql = _REPORT + "WHERE state = 1 AND (?1 = 0 OR cid = ?1) AND id > ?2 ORDER BY id LIMIT ?3"
+        sql = _REPORT + "WHERE state = 1 AND (cid = ?1 OR ?1 = 0) AND id > ?2 ORDER BY id LIMIT ?3"
         return self._all(ReportRow, sql, cid, after, limit)
 
     def request_result(self, user: int, key: bytes) -> bytes | None:

@@ -5,7 +5,7 @@ ALTER TABLE event ADD COLUMN flags BIGINT NOT NULL DEFAULT 0;
 -- What events about messages add up to: kept so that nobody has to read a log to know it.
 CREATE TABLE edit(cid BIGINT NOT NULL, target BIGINT NOT NULL, seq BIGINT NOT NULL,
     PRIMARY KEY(cid, target, seq));
-CREATE TABLE reaction(cid BIGINT NOT NULL, target BIGINT NOT NULL, uid BIGINT NOT NULL, emoji TEXT NOT NULL,
+CREATE TABLE reaction(cid BIGINT NOT NULL, target BIGINT NOT NULL, uid BIGINT NOT NULL, emoji TEXT COLLATE "C" NOT NULL,
     seq BIGINT NOT NULL DEFAULT 0, PRIMARY KEY(cid, target, uid, emoji));
 CREATE TABLE pin(cid BIGINT NOT NULL, target BIGINT NOT NULL, uid BIGINT NOT NULL DEFAULT 0,
     seq BIGINT NOT NULL DEFAULT 0, PRIMARY KEY(cid, target));
