@@ -1,4 +1,4 @@
-"""python -m bench SCENARIO | all | capacity: measure chatd beside its peers in one run. See bench/README.md."""
+"""python -m bench SCENARIO | all | capacity | search | sync: measure chatd. See bench/README.md."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import capacity, instructions, profile, suite
+from bench import capacity, instructions, profile, search, suite, sync
 from bench.generator import RunError
 from bench.result import write, write_plot
 from bench.run import Run
@@ -34,6 +34,8 @@ COMMANDS = {
     "capacity": capacity.app,
     "profile": profile.app,
     "instructions": instructions.app,
+    "search": search.app,
+    "sync": sync.app,
 }
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

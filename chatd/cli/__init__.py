@@ -22,7 +22,7 @@ from chatd.errors import ChatdError
 COMMANDS = (
     *("serve", "init", "config", "user", "device", "token"),
     *("send", "reply", "edit", "recall", "react", "pin", "forward", "schedule", "draft"),
-    *("tail", "history", "receipts", "presence", "chat"),
+    *("tail", "history", "search", "export", "receipts", "presence", "chat"),
     *("group", "invite", "join", "contact", "own", "report"),
     *("decode", "check", "migrate", "why"),
 )

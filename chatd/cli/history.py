@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Json, Login, Server, StateFile, Token, run
-from chatd.cli.show import event_json
+from chatd.cli.show import event_json, moment
 from chatd.cli.tail import learn_names, update_text
-from chatd.client import Client, Event
+from chatd.client import Client
+from chatd.wire.schema import PULL_EVENTS_MAX
 
 app = typer.Typer(add_completion=False)
 
@@ -17,9 +18,13 @@ app = typer.Typer(add_completion=False)
 def history(
     user: As,
     cid: Annotated[int, typer.Argument(help="The conversation.")] = 0,
-    last: Annotated[int, typer.Option("--last", min=1, max=10_000, help="So many of the newest.")] = 20,
+    last: Annotated[
+        int, typer.Option("--last", min=1, max=10_000, help="So many; of the newest, where nothing else is said.")
+    ] = 20,
     from_seq: Annotated[int, typer.Option("--from-seq", min=0, help="Instead: from this seq ...")] = 0,
     to_seq: Annotated[int, typer.Option("--to-seq", min=0, help="... to this one; 0: to the newest.")] = 0,
+    around: Annotated[int, typer.Option("--around", min=0, metavar="SEQ", help="Instead: the events around it.")] = 0,
+    at: Annotated[str, typer.Option("--at", metavar="TIME", help="Instead: from this date or time on.")] = "",
     as_json: Json = False,
     server: Server = None,
     data: Data = DEFAULT_DATA,
@@ -35,7 +40,14 @@ def history(
                 await conversations(client, as_json)
                 return
             names: dict[int, str] = {}
-            events = await (ranged(client, cid, from_seq, to_seq) if from_seq else client.latest(cid, last))
+            if at:
+                events = await client.at(cid, moment(at), after=min(last, PULL_EVENTS_MAX))
+            elif around:
+                events = await client.around(cid, around, min(last, PULL_EVENTS_MAX - 1) // 2, last // 2)
+            elif from_seq:
+                events = [event async for event in client.log(cid, from_seq, to_seq)]
+            else:
+                events = await client.latest(cid, last)
             for event in events:
                 if as_json:
                     typer.echo(json.dumps(event_json(event), ensure_ascii=False))
@@ -44,15 +56,6 @@ def history(
                     typer.echo(update_text(event, names))
 
     run(main, login)
-
-
-async def ranged(client: Client, cid: int, from_seq: int, to_seq: int) -> list[Event]:
-    events: list[Event] = []
-    while from_seq:
-        page = await client.history(cid, from_seq, to_seq, 200)
-        events += page.events
-        from_seq = page.next_seq
-    return events
 
 
 async def conversations(client: Client, as_json: bool) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import typer
+
 from chatd.client import Event
 from chatd.wire import decode_payload, schema
 from chatd.wire.errors import WireError
@@ -16,6 +18,14 @@ KIND_NAMES = {kind.value: kind.name for kind in Kind}
 
 def local_time(time_ms: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
     return datetime.fromtimestamp(time_ms / 1000).astimezone().strftime(pattern)
+
+
+def moment(text: str) -> int:
+    """Unix milliseconds of a date or time as people type it: local, unless it names its zone."""
+    try:
+        return int(datetime.fromisoformat(text).astimezone().timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        raise typer.BadParameter(f"{text!r} is no date or time; write 2026-11-21 or 2026-11-21T09:30") from None
 
 
 def event_json(event: Event) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from chatd.client.errors import (
     WithdrawnError,
 )
 from chatd.client.folded import Folded, Message
+from chatd.client.history import Hit, Hits
 from chatd.client.inbox import Page
 from chatd.client.login import Credential
 from chatd.client.model import (
@@ -64,6 +65,8 @@ __all__ = [
     "Followed",
     "ForbiddenError",
     "Gap",
+    "Hit",
+    "Hits",
     "IncompatibleError",
     "InvalidError",
     "LimitReachedError",

@@ -20,6 +20,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from chatd.client.client import Client
 from chatd.client.errors import ClientError
+from chatd.client.history import Hit
 from chatd.client.model import Overview, Sent, Signal, Update
 from chatd.wire.schema import Kind
 
@@ -62,6 +63,11 @@ class BlockingClient:
         """Client.signals; ends when nothing came for timeout_s."""
         portal, client = self._open()
         return stepping(portal, portal.call(client.signals), timeout_s)
+
+    def search(self, words: str, **filters: Any) -> Iterator[Hit]:
+        """Client.search."""
+        portal, client = self._open()
+        return stepping(portal, client.search(words, **filters), None)
 
     @property
     def user(self) -> int:

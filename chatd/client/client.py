@@ -22,10 +22,10 @@ import anyio.to_thread
 from anyio.abc import ByteStream, TaskGroup
 
 from chatd.client.errors import ClientError, ClosedError, NoAnswerError, UnreachableError
+from chatd.client.history import HistoryMethods, beginning
 from chatd.client.inbox import Page
 from chatd.client.login import Credential
 from chatd.client.messages import Messages
-from chatd.client.methods import Methods
 from chatd.client.model import Event, Overview, Promise, Sent, Settings
 from chatd.client.session import ClientSession
 from chatd.client.state import State
@@ -43,7 +43,7 @@ Value = TypeVar("Value")
 CredentialSource = Credential | Callable[[], Awaitable[Credential]]
 
 
-class Client(Messages, Methods):
+class Client(Messages, HistoryMethods):
     """One device of one user; an async context manager that stays connected until it is left.
 
     server: "host:port". credential: a Credential, or an async function that makes one whenever it is needed (tokens
@@ -208,10 +208,22 @@ class Client(Messages, Methods):
             self._wake()
 
     async def history(
-        self, cid: int, from_seq: int = 1, to_seq: int = 0, limit: int = 100, *, timeout_s: float = 30.0
+        self,
+        cid: int,
+        from_seq: int = 1,
+        to_seq: int = 0,
+        limit: int = 100,
+        *,
+        before: int = 0,
+        from_ms: int | None = None,
+        timeout_s: float = 30.0,
     ) -> Page:
-        """Events from_seq..to_seq (0: to the newest), at most `limit` (1 to 200); positions are not touched."""
-        promise = self._usable().inbox.ask(cid, from_seq, to_seq, max(1, min(limit, schema.PULL_EVENTS_MAX)))
+        """Events from_seq..to_seq (0: to the newest), at most `limit` (1 to 200); positions are not touched.
+
+        from_ms: from that time (Unix milliseconds) instead of from_seq. before: begin so many events earlier.
+        """
+        asked = beginning(before, from_ms)
+        promise = self._usable().inbox.ask(cid, from_seq, to_seq, max(1, min(limit, schema.PULL_EVENTS_MAX)), asked)
         if promise is None:
             raise ClientError("too many history requests wait for an answer")
         self._wake()

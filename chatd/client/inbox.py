@@ -18,13 +18,18 @@ from itertools import islice
 from chatd.client.errors import ClientError
 from chatd.client.model import Event, Gap, Overview, Promise, Reset, Settings, Update
 from chatd.client.state import State
-from chatd.wire import schema
+from chatd.wire import Frame, make, schema, varint
+from chatd.wire.frame import Extensions
+from chatd.wire.schema import Op
 
 # A pull that brings nothing new this often in a row, although the server says the range is complete, is a gap.
 FRUITLESS_PULLS_MAX = 3
 HISTORY_QUEUE_MAX = 64
 # How many needy conversations one plan looks at: those that wait go to the end of the queue.
 NEEDY_SCAN_MAX = 256
+# From so many conversations with holes on, they are asked for in one PULL.
+PARTS_MIN, PARTS_MAX = 3, 200
+RANGES_BYTES_MAX = schema.EXTENSION_BYTES_MAX - 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +44,28 @@ class Page:
 
 @dataclass(slots=True)
 class Pull:
-    """One PULL of ours. promise: of Client.history; None when it repairs a hole."""
+    """One PULL of ours. promise: of Client.history; None when it repairs a hole. parts: of many conversations in one
+    frame; its cid is 0 then.
+    """
 
     cid: int
     from_seq: int
     to_seq: int
     limit: int
     promise: Promise[Page] | None = None
+    extensions: Extensions = ()
+    parts: tuple["Pull", ...] = ()
     events: list[Event] = field(default_factory=list)
+
+    def frame(self) -> Frame:
+        return make(
+            Op.PULL,
+            extensions=self.extensions,
+            cid=self.cid,
+            from_seq=self.from_seq,
+            to_seq=self.to_seq,
+            limit=self.limit,
+        )
 
 
 @dataclass(slots=True)
@@ -82,6 +101,7 @@ class Inbox:
         self.active = False  # nobody reads events() yet: only heads are noted
         self.ready: deque[Ready] = deque(maxlen=settings.ready_max)
         self.pulls: dict[int, Pull] = {}
+        self._one_by_one = False
         self.conversations: dict[int, Conversation] = {}
         self._state = state
         self._settings = settings
@@ -111,12 +131,14 @@ class Inbox:
         elif isinstance(update, Gap):
             self._state.set_positions({update.cid: update.to_seq})
 
-    def ask(self, cid: int, from_seq: int, to_seq: int, limit: int) -> Promise[Page] | None:
+    def ask(
+        self, cid: int, from_seq: int, to_seq: int, limit: int, extensions: Extensions = ()
+    ) -> Promise[Page] | None:
         """Queue a PULL of the application; None when too many wait."""
         if len(self._asked) >= HISTORY_QUEUE_MAX:
             return None
         promise: Promise[Page] = Promise()
-        self._asked.append(Pull(cid, from_seq, to_seq, limit, promise))
+        self._asked.append(Pull(cid, from_seq, to_seq, limit, promise, extensions))
         return promise
 
     def marked_read(self, cid: int, seq: int) -> None:
@@ -190,6 +212,9 @@ class Inbox:
         pull = self.pulls.pop(cid, None)
         if pull is None:
             return
+        if not cid:
+            self._left_over(pull, now)
+            return
         if pull.promise is not None:
             pull.promise.resolve(Page(pull.events, next_seq, head_seq, floor_seq))
             return
@@ -210,7 +235,11 @@ class Inbox:
         pull = self.pulls.pop(cid, None)
         if pull is None:
             return
-        if pull.promise is not None:
+        if not cid:
+            # An older server, or one that has no time for so much: each alone.
+            self._one_by_one = retry_at is None
+            self._left_over(pull, retry_at or 0.0)
+        elif pull.promise is not None:
             pull.promise.fail(error)
         elif retry_at is not None:
             self.conversations[cid].retry_at = retry_at
@@ -218,8 +247,17 @@ class Inbox:
         else:
             self._skip_to(self.conversations[cid], self.conversations[cid].head)
 
+    def _left_over(self, many: Pull, retry_at: float) -> None:
+        """The parts that were not answered are needed still."""
+        for part in many.parts:
+            if self.pulls.get(part.cid) is part:
+                del self.pulls[part.cid]
+                self.conversations[part.cid].retry_at = max(self.conversations[part.cid].retry_at, retry_at)
+                self._needy[part.cid] = None
+
     def on_lost(self) -> None:
         """The connection is gone: what was asked is asked again."""
+        self.pulls.pop(0, None)
         for pull in self.pulls.values():
             if pull.promise is not None:
                 pull.events.clear()
@@ -248,29 +286,63 @@ class Inbox:
     def plan(self, now: float, own_in_flight: set[int]) -> list[Pull]:
         """The PULLs to send now. own_in_flight: conversations whose hole a SEND_ACK may be about to fill."""
         started: list[Pull] = []
-        while self._asked and len(self.pulls) < schema.PULLS_OUTSTANDING_MAX and self._asked[0].cid not in self.pulls:
+        while self._asked and self._outstanding < schema.PULLS_OUTSTANDING_MAX and self._asked[0].cid not in self.pulls:
             started.append(self._begin(self._asked.popleft()))
-        for cid in list(islice(self._needy, NEEDY_SCAN_MAX)):
-            room = self._settings.ready_max - len(self.ready) - schema.PULL_EVENTS_MAX * len(self.pulls)
-            if len(self.pulls) >= schema.PULLS_OUTSTANDING_MAX or room < schema.PULL_EVENTS_MAX or not self.active:
+        due = self._due(now, own_in_flight) if self._may_repair else []
+        if len(due) >= PARTS_MIN and not self._one_by_one:
+            started.append(self._begin_many(due))
+            due = []
+        for pull in due:
+            if not self._may_repair:
                 break
+            del self._needy[pull.cid]
+            started.append(self._begin(pull))
+        return started
+
+    @property
+    def _outstanding(self) -> int:
+        """Frames on their way: the parts of one count with it."""
+        many = self.pulls.get(0)
+        return len(self.pulls) - (sum(self.pulls.get(part.cid) is part for part in many.parts) if many else 0)
+
+    @property
+    def _may_repair(self) -> bool:
+        room = self._settings.ready_max - len(self.ready) - schema.PULL_EVENTS_MAX * self._outstanding
+        # One for many at a time: the next one has more to ask for then.
+        free = 0 not in self.pulls and self._outstanding < schema.PULLS_OUTSTANDING_MAX
+        return self.active and free and room >= schema.PULL_EVENTS_MAX
+
+    def _due(self, now: float, own_in_flight: set[int]) -> list[Pull]:
+        """Of the conversations that need one; those that have to wait go to the end of the queue."""
+        found: list[Pull] = []
+        for cid in list(islice(self._needy, NEEDY_SCAN_MAX)):
             conversation = self.conversations.get(cid)
             if conversation is None or conversation.head <= conversation.given:
                 del self._needy[cid]
-                continue
-            del self._needy[cid]
-            if cid in self.pulls or now < self._due_at(cid, conversation, own_in_flight):
+            elif cid in self.pulls or now < self._due_at(cid, conversation, own_in_flight):
+                del self._needy[cid]
                 self._needy[cid] = None
-                continue
-            to_seq = min(conversation.held) - 1 if conversation.held else conversation.head
-            started.append(self._begin(Pull(cid, conversation.given + 1, to_seq, schema.PULL_EVENTS_MAX)))
-        return started
+            else:
+                to_seq = min(conversation.held) - 1 if conversation.held else conversation.head
+                found.append(Pull(cid, conversation.given + 1, to_seq, schema.PULL_EVENTS_MAX))
+        return found
+
+    def _begin_many(self, due: list[Pull]) -> Pull:
+        parts: list[Pull] = []
+        block = b""
+        for pull in due[:PARTS_MAX]:
+            encoded = b"".join(map(varint.encode, (pull.cid, pull.from_seq, pull.to_seq)))
+            if len(block) + len(encoded) > RANGES_BYTES_MAX:
+                break
+            block += encoded
+            del self._needy[pull.cid]
+            parts.append(self._begin(pull))
+        extension = (schema.EXTENSION_PULL_RANGES, varint.encode(len(parts)) + block)
+        return self._begin(Pull(0, 0, 0, schema.PULL_EVENTS_MAX, None, (extension,), tuple(parts)))
 
     def deadline(self, own_in_flight: set[int]) -> float | None:
         """When `plan` may have more without anything else happening."""
-        if not self.active or len(self.pulls) >= schema.PULLS_OUTSTANDING_MAX:
-            return None
-        if len(self.ready) + schema.PULL_EVENTS_MAX * (len(self.pulls) + 1) > self._settings.ready_max:
+        if not self._may_repair:
             return None
         due = [
             self._due_at(cid, self.conversations[cid], own_in_flight)

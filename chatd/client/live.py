@@ -105,7 +105,7 @@ class Live:
                     )
                 )
         for pull in session.inbox.plan(now, session.outbox.conversations_in_flight()):
-            session.emit(make(Op.PULL, cid=pull.cid, from_seq=pull.from_seq, to_seq=pull.to_seq, limit=pull.limit))
+            session.emit(pull.frame())
         if session.connection is not None:
             count = session.connection.acks.take(now)
             if count is not None:

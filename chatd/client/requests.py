@@ -45,6 +45,7 @@ READS = {
     Method.PRESENCE_SET,
     Method.PRESENCE_FOLLOW,
     Method.PRESENCE_UNFOLLOW,
+    Method.SEARCH,
     Method.ADMIN_USER_LIST,
     Method.ADMIN_WHY,
     Method.ADMIN_STATS,

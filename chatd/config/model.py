@@ -224,6 +224,10 @@ class Hub(Section):
     """Members of a channel, and of the world room."""
     roles: Annotated[list[OwnRole], Field(max_length=8)] = []
     """Roles beside guest, bot, member, moderator, admin and owner. SIGHUP reads them anew."""
+    searches_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 5
+    """SEARCH of one user. Above it: BUSY. 0: no limit."""
+    searches_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """How many of them at once."""
     resolves_per_min: Annotated[int, Field(ge=0, le=1_000_000)] = 5
     """USER_RESOLVE of one user: names cannot be tried out in bulk. Above it: BUSY. 0: no limit."""
     resolves_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 100

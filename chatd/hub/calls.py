@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
-from chatd.hub import frames, reads, sync
+from chatd.hub import frames, ranges, reads, sync
 from chatd.hub.frames import CallError
 from chatd.wire.schema import HEADER_BYTES, ErrorCode, Op
 
@@ -121,7 +121,10 @@ class Calls:
             case Op.SYNC:
                 return await sync.answer(self._hub, call)
             case Op.PULL:
-                return await reads.answer(self._hub, call)
+                pull = frames.decode_pull(call.body, call.flags)
+                if pull.ranges:
+                    return await ranges.answer(self._hub, call, pull)
+                return await reads.answer(self._hub, call, pull)
             case Op.REQUEST:
                 request = frames.decode_request(call.body)
                 answer = frames.reply(request.id, await self._request(call, request.method, request.params))

@@ -4,7 +4,7 @@ Events on their way out never pass here but for PULL below the tail. Everything 
 CallError and never trusts a length.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgpack
@@ -15,7 +15,10 @@ from chatd.wire import time40
 from chatd.wire.schema import (
     CURSOR_BYTES_MAX,
     EXTENSION_BYTES_MAX,
+    EXTENSION_PULL_AROUND,
     EXTENSION_PULL_BYTE_RANGE,
+    EXTENSION_PULL_FROM_TIME,
+    EXTENSION_PULL_RANGES,
     FLAG_DELIVER_HISTORY,
     FLAG_DELIVER_STUB,
     FLAG_DELIVER_TOMBSTONE,
@@ -31,6 +34,7 @@ from chatd.wire.schema import (
 from chatd.wire.varint import encode as varint
 
 ERROR_TEXT_BYTES_MAX = 96
+PULL_RANGES_MAX = 200
 PARAMS_DEPTH_NOTE = "params must be one MessagePack map with integer keys, at most four levels deep"
 PARAMS_DEPTH_MAX = 4
 
@@ -55,8 +59,14 @@ class PullCall(NamedTuple):
     from_seq: int
     to_seq: int
     limit: int
-    byte_range: tuple[int, int] | None
+    byte_range: tuple[int, int] | None = None
     """offset, length of the payload of event from_seq"""
+    before: int = 0
+    """begin so many readable events before from_seq"""
+    from_ms: int | None = None
+    """Unix milliseconds: begin at the first event of this time or later, instead of from_seq"""
+    ranges: tuple[tuple[int, int, int], ...] = ()
+    """cid, from_seq, to_seq of many conversations"""
 
 
 class RequestCall(NamedTuple):
@@ -109,6 +119,15 @@ class _Body:
         self._at += length
         return self._body[self._at - length : self._at]
 
+    def time_ms(self) -> int:
+        return time40.to_unix_ms(int.from_bytes(self.take(time40.TIME40_BYTES), "big"))
+
+    def ranges(self) -> tuple[tuple[int, int, int], ...]:
+        count = self.varint()
+        if not 0 < count <= PULL_RANGES_MAX:
+            raise CallError(ErrorCode.BAD_REQUEST, f"1 to {PULL_RANGES_MAX} ranges")
+        return tuple((self.varint(), self.varint(), self.varint()) for _ in range(count))
+
     def rest(self) -> bytes:
         return self.take(len(self._body) - self._at)
 
@@ -130,24 +149,31 @@ def decode_sync(body: bytes) -> SyncCall:
 def decode_pull(body: bytes, flags: int) -> PullCall:
     reader = _Body(body)
     cid, from_seq, to_seq, limit = reader.varint(), reader.varint(), reader.varint(), reader.varint()
-    byte_range = None
-    if flags & FLAG_EXT:
-        byte_range = _decode_byte_range(reader)
+    extensions = _decode_pull_extensions(reader) if flags & FLAG_EXT else {}
     reader.end()
-    return PullCall(cid, from_seq, to_seq, limit, byte_range)
+    return PullCall(cid, from_seq, to_seq, limit, **extensions)
 
 
-def _decode_byte_range(reader: _Body) -> tuple[int, int] | None:
+_PULL_EXTENSIONS: dict[int, tuple[str, Callable[[_Body], Any]]] = {
+    EXTENSION_PULL_BYTE_RANGE: ("byte_range", lambda content: (content.varint(), content.varint())),
+    EXTENSION_PULL_AROUND: ("before", _Body.varint),
+    EXTENSION_PULL_FROM_TIME: ("from_ms", _Body.time_ms),
+    EXTENSION_PULL_RANGES: ("ranges", _Body.ranges),
+}
+
+
+def _decode_pull_extensions(reader: _Body) -> dict[str, Any]:
     length = reader.varint()
     if length > EXTENSION_BYTES_MAX:
         raise CallError(ErrorCode.BAD_REQUEST, f"an extension block has at most {EXTENSION_BYTES_MAX} bytes")
     block = _Body(reader.take(length))
-    found = None
+    found: dict[str, Any] = {}
     while block._at < length:
         tag = block.varint()
         content = _Body(block.take(block.varint()))
-        if tag == EXTENSION_PULL_BYTE_RANGE:
-            found = (content.varint(), content.varint())
+        if tag in _PULL_EXTENSIONS:
+            name, decode = _PULL_EXTENSIONS[tag]
+            found[name] = decode(content)
             content.end()
         elif tag & 1:
             raise CallError(ErrorCode.UNSUPPORTED, f"extension {tag} of PULL is unknown here; leave it out")

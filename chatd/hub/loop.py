@@ -29,9 +29,12 @@ from chatd.hub.redactions import Redactions
 from chatd.hub.rights import Roles
 from chatd.hub.rows import Missing, MissingConversation, MissingRows, Rows
 from chatd.hub.rpc import Rpc, RpcMethod
+from chatd.hub.search import Search
 from chatd.hub.settings import HubSettings
 from chatd.hub.timers import Timed, Timers
 from chatd.storage.interface import Store
+from chatd.storage.search.empty import EmptySearchReader
+from chatd.storage.search.interface import SearchReader
 from chatd.wire.schema import ErrorCode
 
 log = logging.getLogger(__name__)
@@ -64,9 +67,10 @@ class Hub:
         in_thread: InThread = trio.to_thread.run_sync,
         judge: Judge = refuse_all,
         timed: Mapping[str, Timed] | None = None,
+        search_index: SearchReader | None = None,
     ) -> None:
         """on_link_lost: told when the ring of a shard turns out corrupt and the supervisor has to make a new link.
-        in_thread: how reads of the main database leave the loop.
+        in_thread: how reads of the main database leave the loop. search_index: None where no indexer runs.
         """
         self.core = core
         self.clock = clock
@@ -87,6 +91,7 @@ class Hub:
         self.events = Events(core, self.redactions)
         self.ages = AgeWatch()
         self.loader = Loader(core, store.reader(), self.rows, self.events, in_thread)
+        self.search = Search(self, store.reader(), search_index or EmptySearchReader(), in_thread)
         self.committer = Committer(core, store, (self.rows, self.memberships, self.redactions), settings, abort)
         self.committer.wake = self.loader.wake = self.wake
         self.loader.settled = self.committer.settled
@@ -177,6 +182,7 @@ class Hub:
         finally:
             # Whatever was polled has been committed by the same turn of the loop; nothing staged is left behind.
             self.loader.close()
+            self.search.close()
 
     async def _run(self, commands: AsyncIterable[Command], task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:

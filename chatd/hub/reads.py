@@ -6,7 +6,7 @@
 # meanwhile counts. A user without any interval gets the same bytes as for a conversation that does not exist.
 """Entitlement and the answer to PULL."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
@@ -112,14 +112,68 @@ def without(spans: list[tuple[int, int]], upto: int, seqs: list[int]) -> list[tu
     return left
 
 
-async def answer(hub: "Hub", call: "Call") -> bytes:
+async def answer(hub: "Hub", call: "Call", pull: PullCall) -> bytes:
     """The frames of a PULL: DELIVERs flagged HISTORY or CHUNKs, then PULL_END."""
-    pull = frames.decode_pull(call.body, call.flags)
     if pull.byte_range is not None:
         return await _chunks(hub, call, pull)
     events_max = min(pull.limit or PULL_EVENTS_MAX, PULL_EVENTS_MAX, call.window_frames)
     walk = _Walk(hub, call, pull.cid, events_max, min(PULL_BYTES_MAX, call.window_bytes))
-    return await walk.run(pull.from_seq, pull.to_seq)
+    return await walk.run(await _first_seq(hub, call.user, pull), pull.to_seq)
+
+
+async def _first_seq(hub: "Hub", user: int, pull: PullCall) -> int:
+    """Where the page begins: as asked, from a time on, and some events earlier."""
+    may = await hub.lookup(lambda: readable(hub.core, hub.rows, pull.cid, user))
+    seq = pull.from_seq if pull.from_ms is None else await _seq_at(hub, user, pull.cid, may, pull.from_ms)
+    return stepped_back(may.spans, seq, pull.before) if pull.before else seq
+
+
+def stepped_back(spans: list[tuple[int, int]], seq: int, count: int) -> int:
+    """The seq with `count` readable ones between it and seq, itself included; the first readable one when there are
+    fewer."""
+    for start, end in reversed(spans):
+        last = min(end, seq - 1)
+        if start <= last:
+            if last - start + 1 >= count:
+                return last - count + 1
+            count -= last - start + 1
+            seq = start
+    return seq
+
+
+async def _seq_at(hub: "Hub", user: int, cid: int, may: Readable, from_ms: int) -> int:
+    """The first readable seq with this time or a later one; behind the head when there is none. Times of a
+    conversation never fall, so it is searched by halves: the tail at once, below it the database in a thread.
+    """
+    core = hub.core
+    floor = core.tail_floor(cid, may.head_seq)
+
+    def in_tail(seq: int) -> bool:
+        """Is the first readable event from seq on of that time or later? None is: later than everything."""
+        found, _ = core.tail_events(cid, seq, may.head_seq, 1, PULL_BYTES_MAX, BODY_BYTES_MAX, user, False)
+        events = frames.parse_events(found)
+        return not events or events[0][2] >= from_ms
+
+    if floor <= may.head_seq and not in_tail(floor):
+        return _first(in_tail, floor + 1, may.head_seq + 1)
+
+    def read(view: View) -> int:
+        def in_database(seq: int) -> bool:
+            times = view.event_times(cid, seq, below - 1, 1)
+            return not times or times[0][1] >= from_ms
+
+        return _first(in_database, may.floor_seq, below)
+
+    below = min(floor, may.head_seq + 1)
+    return await hub.loader.read(read) if may.floor_seq < below else below
+
+
+def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """The lowest number from low on for which it holds; high when it does not for any below."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
 
 
 class _Walk:
@@ -138,7 +192,7 @@ class _Walk:
         seq = max(1, from_seq)
         for reads_left in range(DATABASE_READS_PER_PULL_MAX, -1, -1):
             may = await self._hub.lookup(lambda: readable(core, self._hub.rows, self._cid, self._call.user))
-            span = _span_at(may, seq, to_seq)
+            span = span_at(may, seq, to_seq)
             if span is None:
                 return self._end(0, may)
             seq, end = span
@@ -206,7 +260,7 @@ class _Walk:
         self._bytes_left -= len(found)
 
 
-def _span_at(may: Readable, seq: int, to_seq: int) -> tuple[int, int] | None:
+def span_at(may: Readable, seq: int, to_seq: int) -> tuple[int, int] | None:
     """The readable part at or after seq, up to to_seq (0: head)."""
     last = min(to_seq, may.head_seq) if to_seq else may.head_seq
     for start, end in may.spans:
@@ -227,11 +281,11 @@ async def _chunks(hub: "Hub", call: "Call", pull: PullCall) -> bytes:
     assert pull.byte_range is not None
     offset, length = pull.byte_range
     may = await hub.lookup(lambda: readable(hub.core, hub.rows, pull.cid, call.user))
-    if _span_at(may, pull.from_seq, pull.from_seq) is None:
+    if span_at(may, pull.from_seq, pull.from_seq) is None:
         raise not_found()
     payload = await _payload(hub, pull.cid, pull.from_seq, call.user)
     may = await hub.lookup(lambda: readable(hub.core, hub.rows, pull.cid, call.user))
-    if payload is None or _span_at(may, pull.from_seq, pull.from_seq) is None:
+    if payload is None or span_at(may, pull.from_seq, pull.from_seq) is None:
         raise not_found()
     end = len(payload) if length == 0 else min(len(payload), offset + length)
     found, reached = frames.chunks(

@@ -22,6 +22,9 @@ class HubSettings:
     requests_per_s: float = 20.0
     """The other calls of one device."""
     requests_burst: int = 40
+    searches_per_s: float = 5.0
+    """SEARCH of one user: the most expensive question there is."""
+    searches_burst: int = 20
     resolves_per_min: float = 5.0
     """USER_RESOLVE of one user: names cannot be tried out in bulk."""
     resolves_burst: int = 100

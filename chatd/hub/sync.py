@@ -18,6 +18,7 @@ from chatd.hub.frames import CallError, SyncEntry
 from chatd.hub.redactions import shown
 from chatd.storage.interface import EventRow, MembershipRow, View
 from chatd.storage.people_rows import OwnSettingRow
+from chatd.storage.search.interface import CID_MAX
 from chatd.wire import sync_cursor
 from chatd.wire.schema import (
     BODY_BYTES_MAX,
@@ -43,7 +44,9 @@ TEXT_KINDS = frozenset({Kind.TEXT, Kind.MARKDOWN})
 
 
 class Snapshot(NamedTuple):
-    """What the main database knew at folded_pos. rows: every interval of each changed conversation, by cid."""
+    """What the main database knew at folded_pos. cids: of the user, as far as this page can reach. rows: every interval
+    of each changed conversation, by cid.
+    """
 
     folded_pos: int
     cids: list[int]
@@ -139,7 +142,8 @@ def _snapshot(view: View, user: int, cursor: SyncCursor, limit: int) -> Snapshot
     changed = view.memberships_changed(user, cursor.since_pos, cursor.after_cid, limit + 1)
     last_cid = changed[-1].cid if len(changed) > limit else 0
     rows = {cid: view.membership(cid, user) for cid in {row.cid for row in changed}}
-    return Snapshot(view.folded_pos, view.conversation_ids(user, cursor.after_cid), rows, last_cid)
+    cids = view.conversation_ids(user, cursor.after_cid, last_cid or CID_MAX)
+    return Snapshot(view.folded_pos, cids, rows, last_cid)
 
 
 def _draft(core: Core, cid: int, user: int, rows: list[MembershipRow]) -> Draft | None:

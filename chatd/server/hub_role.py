@@ -14,6 +14,7 @@ from chatd.hub.core_settings import HubCoreSettings
 from chatd.init import ADMIN_NAME, admin_key_path, ensure_administrator
 from chatd.server.roles import Role, store_opened
 from chatd.services.role import run as run_services
+from chatd.storage.sqlite.search_store import SqliteSearchReader
 from chatd.storage.stores import open_store
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
                 {**role.settings["hub"], "read_only": read_only},
                 commands,
                 on_link_lost=lambda shard: nursery.start_soon(role.say, {"say": "lost", "to": "shard", "index": shard}),
+                search_index=SqliteSearchReader(role.data),
                 task_status=task_status,
             )
             nursery.cancel_scope.cancel()

@@ -63,7 +63,7 @@ class InlineServer:
                     nursery.start_soon(self._answer_signals, signals, nursery.cancel_scope)
                     nursery.start_soon(self._beat)
                     await nursery.start(self._keep_hub, fold_read)
-                    for role, descriptors in (("folder", [fold_write]), ("shard", sockets)):
+                    for role, descriptors in (("folder", [fold_write]), ("indexer", []), ("shard", sockets)):
                         await nursery.start(self._run_role, role, descriptors)
                     await self._link()
                     nursery.start_soon(self._watch_memory)
@@ -166,7 +166,7 @@ class InlineServer:
         logs.get().info("draining", window_ms=self.settings.process.drain_window_ms)
         await self._commands["shard"].send(("drain", self.settings.process.drain_window_ms))
         await self._drained.wait()
-        for role in ("shard", "hub", "folder"):
+        for role in ("shard", "hub", "folder", "indexer"):
             await self._commands[role].send(("stop",))
             await self._stopped[role].wait()
 

@@ -82,6 +82,31 @@ def _settle(folder: Any) -> None:
     folder.close()
 
 
+async def run_indexer(role: Role, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Follow the main database until told to stop. In a thread: a step takes up to a second."""
+    from chatd.hub.searchable import searchable
+    from chatd.storage.search.index_loop import index_until
+    from chatd.storage.search.indexer import Indexer
+    from chatd.storage.sqlite.search_store import SqliteSearchWriter
+    from chatd.storage.stores import opened_reader
+
+    task_status.started()
+    stop = threading.Event()
+
+    def follow() -> None:
+        with opened_reader(role.store, role.data) as reader:
+            index_until(
+                stop,
+                lambda: SqliteSearchWriter.open(role.data),
+                lambda writer: Indexer(reader, writer, searchable),
+            )
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_until_stop, role, stop)
+        await trio.to_thread.run_sync(follow)
+        nursery.cancel_scope.cancel()
+
+
 async def run_hub(role: Role, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Open the store, recover, and run the hub's loop over it."""
     from chatd.server.hub_role import run
@@ -117,4 +142,9 @@ async def store_opened(make: Callable[[], Opened], *errors: type[StorageError]) 
             await trio.sleep(LOCK_PAUSE_S)
 
 
-ROLES: dict[str, Callable[..., Awaitable[None]]] = {"hub": run_hub, "folder": run_folder, "shard": run_shard}
+ROLES: dict[str, Callable[..., Awaitable[None]]] = {
+    "hub": run_hub,
+    "folder": run_folder,
+    "indexer": run_indexer,
+    "shard": run_shard,
+}

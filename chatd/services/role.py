@@ -16,6 +16,7 @@ from chatd.services.messages.judge import judge
 from chatd.services.registry import Registry
 from chatd.services.signin import RPC_METHODS
 from chatd.storage.interface import Store
+from chatd.storage.search.interface import SearchReader
 
 
 def make_hub(
@@ -26,11 +27,22 @@ def make_hub(
     abort: Callable[[str], NoReturn] = abort_process,
     on_link_lost: Callable[[int], None] = lambda shard: None,
     clock: Clock = SYSTEM,
+    search_index: SearchReader | None = None,
 ) -> Hub:
     """A hub with all methods, not yet running. It owns neither core nor store."""
     registry = Registry()
     registry.hub = Hub(
-        core, store, settings, registry, RPC_METHODS, abort, on_link_lost, clock, judge=judge, timed=TIMED
+        core,
+        store,
+        settings,
+        registry,
+        RPC_METHODS,
+        abort,
+        on_link_lost,
+        clock,
+        judge=judge,
+        timed=TIMED,
+        search_index=search_index,
     )
     return registry.hub
 
@@ -42,10 +54,13 @@ async def run(
     commands: AsyncIterable[Command],
     *,
     on_link_lost: Callable[[int], None] = lambda shard: None,
+    search_index: SearchReader | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until ("stop",). settings: the configuration's section for the hub, read_only added by the supervisor."""
-    hub = make_hub(core, store, HubSettings.from_mapping(settings), on_link_lost=on_link_lost)
+    hub = make_hub(
+        core, store, HubSettings.from_mapping(settings), on_link_lost=on_link_lost, search_index=search_index
+    )
     await hub.run(commands, task_status=task_status)
 
 

@@ -11,15 +11,9 @@ from typing import Any, NamedTuple, Protocol
 import msgpack
 
 from chatd.errors import LocalProtocolError
-from chatd.storage.journal_codec import (
-    Decoded,
-    EventTuple,
-    MemberTuple,
-    PositionTuple,
-    RedactTuple,
-    RowTuple,
-)
+from chatd.storage.journal_codec import Decoded, EventTuple, MemberTuple, PositionTuple, RedactTuple, RowTuple
 from chatd.storage.people_rows import PEOPLE_TABLES, PeopleView
+from chatd.storage.search.interface import CID_MAX, FollowedView
 
 
 class Decoder(Protocol):
@@ -276,7 +270,7 @@ class FoldResult(NamedTuple):
     more: bool
 
 
-class View(PeopleView, Protocol):
+class View(PeopleView, FollowedView, Protocol):
     """One read transaction: everything in it is of one moment, and `folded_pos` says which. Use it in one thread."""
 
     folded_pos: int
@@ -300,7 +294,7 @@ class View(PeopleView, Protocol):
     def memberships(self, user: int, after_cid: int, limit: int) -> list[MembershipRow]: ...
     def memberships_changed(self, user: int, since_pos: int, after_cid: int, limit: int) -> list[MembershipRow]: ...
     def membership(self, cid: int, user: int) -> list[MembershipRow]: ...
-    def conversation_ids(self, user: int, after_cid: int) -> list[int]: ...
+    def conversation_ids(self, user: int, after_cid: int, upto_cid: int = CID_MAX) -> list[int]: ...
     def member_count(self, cid: int) -> int: ...
     def conversation_counts(self, users: Iterable[int]) -> dict[int, int]: ...
     def owned_count(self, user: int) -> int: ...

@@ -33,6 +33,7 @@ from chatd.storage.people_rows import (
     ReportRow,
     RestrictionRow,
 )
+from chatd.storage.search.interface import CID_MAX, ChangedConversation, Interval
 
 _DIGEST_MASK = 2**64 - 1
 
@@ -58,7 +59,13 @@ SELECT m.cid, m.role, m.join_seq, m.leave_seq,
 FROM membership m {by_user} {join} conversation c ON c.id = m.cid
 LEFT JOIN position p ON p.cid = m.cid AND p.uid = m.uid
 WHERE m.uid = ?1 AND m.cid > ?2 """
-_CONVERSATION_IDS = "SELECT DISTINCT cid FROM membership {by_user} WHERE uid = ?1 AND cid > ?2 ORDER BY cid"
+_CONVERSATION_IDS = (
+    "SELECT DISTINCT cid FROM membership {by_user} WHERE uid = ?1 AND cid > ?2 AND cid <= ?3 ORDER BY cid"
+)
+_CHANGED = (
+    "SELECT id, head_seq, changed_pos FROM conversation WHERE changed_pos > ?1 ORDER BY changed_pos {order} LIMIT ?2"
+)
+_INTERVALS = "SELECT cid, join_seq, leave_seq FROM membership {by_user} WHERE uid = ?1 ORDER BY cid, join_seq"
 
 
 def _select(row: type[Any], table: str) -> str:
@@ -102,9 +109,13 @@ class SqlView(ABC):
         words = cls.dialect._asdict()
         cls._memberships = _MEMBERSHIPS.format(**words)
         cls._conversation_ids = _CONVERSATION_IDS.format(**words)
+        cls._intervals = _INTERVALS.format(**words)
+        cls._event_times = f"SELECT seq, ts FROM ({cls.dialect.events}) AS found ORDER BY seq"  # noqa: S608 ours
 
     _memberships: ClassVar[str]
     _conversation_ids: ClassVar[str]
+    _intervals: ClassVar[str]
+    _event_times: ClassVar[str]
 
     @abstractmethod
     def rows(self, sql: str, *bindings: Any) -> Iterable[Sequence[Any]]:
@@ -186,9 +197,9 @@ class SqlView(ABC):
         """The intervals of one user in one conversation, by time."""
         return self._all(MembershipRow, self._memberships + "AND m.cid = ?3 ORDER BY m.join_seq", user, 0, cid)
 
-    def conversation_ids(self, user: int, after_cid: int) -> list[int]:
-        """All conversations the user is or was in, ascending: one walk over an index."""
-        return [row[0] for row in self.rows(self._conversation_ids, user, after_cid)]
+    def conversation_ids(self, user: int, after_cid: int, upto_cid: int = CID_MAX) -> list[int]:
+        """The conversations in this range that the user is or was in, ascending: one walk over an index."""
+        return [row[0] for row in self.rows(self._conversation_ids, user, after_cid, upto_cid)]
 
     def member_count(self, cid: int) -> int:
         return self._number("SELECT count(*) FROM membership WHERE cid = ?1 AND leave_seq = 0", cid)
@@ -212,6 +223,22 @@ class SqlView(ABC):
                 break
             found.append(EventRow(*row))
         return found
+
+    def event_times(self, cid: int, from_seq: int, to_seq: int, limit: int) -> list[tuple[int, int]]:
+        """(seq, ts_ms) of the events from_seq .. to_seq, in order."""
+        return [(seq, ts_ms) for seq, ts_ms in self.rows(self._event_times, cid, from_seq, to_seq, limit)]
+
+    def conversations_changed(self, since_pos: int, limit: int) -> list[ChangedConversation]:
+        """Those with an event or a row after journal position since_pos, in the order in which they changed last."""
+        return self._all(ChangedConversation, _CHANGED.format(order="ASC"), since_pos, limit)
+
+    def conversations_changed_last(self, since_pos: int, limit: int) -> list[ChangedConversation]:
+        """The same, those that changed last first."""
+        return self._all(ChangedConversation, _CHANGED.format(order="DESC"), since_pos, limit)
+
+    def intervals(self, user: int) -> list[Interval]:
+        """Of all conversations that the user is or was in, by conversation and time."""
+        return self._all(Interval, self._intervals, user)
 
     def message_count_at(self, cid: int, seq: int) -> int:
         """message_count of the last event at or before seq; 0 when there is none."""

@@ -4,11 +4,12 @@ where: the setting `store`, "sqlite" or a DSN. A store's libraries are imported 
 data directory says what was chosen for it: a server never begins an empty store beside one that it had before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from chatd.errors import ConfigError
-from chatd.storage.interface import Decoder, Folder, Portion, Report, Store
+from chatd.storage.interface import Decoder, Folder, Portion, Reader, Report, Store
 from chatd.storage.lock_file import WRITER_LOCK, LockFile, prepare_directory
 from chatd.storage.migrations import Plan
 
@@ -55,6 +56,22 @@ def open_folder(where: str, directory: Path, portion: Callable[[], Portion]) -> 
     from chatd.storage.postgresql.folder import PostgresFolder
 
     return PostgresFolder.open(where, portion)
+
+
+@contextmanager
+def opened_reader(where: str, directory: Path) -> Iterator[Reader]:
+    """For somebody who follows the main database: one connection, opened when it is first needed."""
+    if not is_postgresql(where):
+        from chatd.storage.sqlite.reader import SqliteReader
+
+        with closing(SqliteReader(directory / _SQLITE_FILE, 1)) as reader:
+            yield reader
+        return
+    from chatd.bridge import Bridge
+    from chatd.storage.postgresql.reader import PostgresReader
+
+    with closing(Bridge("postgresql index")) as bridge, closing(PostgresReader(bridge, where, 1)) as followed:
+        yield followed
 
 
 def check_store(where: str, directory: Path, decode: Decoder | None = None) -> Report:

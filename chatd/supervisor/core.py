@@ -32,7 +32,7 @@ LINGER_S = 1.0
 
 
 class Supervisor:
-    """Runs hub, folder and shards until a signal, or until a worker refuses to run."""
+    """Runs hub, folder, indexer and shards until a signal, or until a worker refuses to run."""
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class Supervisor:
     def slots(self) -> Iterator[tuple[str, int]]:
         yield "hub", 0
         yield "folder", 0
+        yield "indexer", 0
         for index in range(self.shards):
             yield "shard", index
 
@@ -236,7 +237,7 @@ class Supervisor:
             self._log.info("reloaded: log level, certificates, keys, roles")
 
     async def _drain(self) -> None:
-        """Shards first, so that nothing new comes; then the hub, which commits what it has; the folder last."""
+        """Shards first, so that nothing new comes; then the hub, which commits what it has; then who follows it."""
         notify("STOPPING=1")
         self._log.info("draining", window_ms=self.settings.process.drain_window_ms)
         with trio.move_on_after(self.settings.process.drain_timeout_ms / 1000) as patience:
@@ -244,7 +245,7 @@ class Supervisor:
             for child in shards:
                 await child.send({"do": "drain", "window_ms": self.settings.process.drain_window_ms})
             await self._until(lambda: all(self._is_drained(child) for child in shards))
-            for stage in ("shard", "hub", "folder"):
+            for stage in ("shard", "hub", "folder", "indexer"):
                 for child in [child for child in self.children.values() if child.role == stage]:
                     await child.send({"do": "stop"})
                 await self._until(partial(self._none_is, stage))

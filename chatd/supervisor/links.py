@@ -10,14 +10,15 @@ import os
 from chatd.engine.native import Ring
 from chatd.supervisor.child import Child
 
+LINKED = ("hub", "shard")
 _epochs = itertools.count(1)
 
 
 def peers_of(child: Child, children: list[Child]) -> list[Child]:
     """Who shares a link with it: the hub with every shard, every shard with every other."""
-    if child.role == "folder":
+    if child.role not in LINKED:
         return []
-    return [peer for peer in children if peer is not child and peer.role != "folder"]
+    return [peer for peer in children if peer is not child and peer.role in LINKED]
 
 
 async def link(a: Child, b: Child, hub_ring_bytes: int, peer_ring_bytes: int) -> None:

@@ -57,7 +57,7 @@ def start_message(supervisor: Supervisor, child: Child) -> tuple[dict[str, Any],
         message["read_only"] = supervisor.read_only
         message["shards"] = supervisor.shards
         return message, [supervisor.fold_read]
-    return message, [supervisor.fold_write]
+    return message, [supervisor.fold_write] if child.role == "folder" else []
 
 
 class Reloadable(Protocol):

@@ -324,6 +324,7 @@ class Method(IntEnum):
     MENTIONS_UNREAD = 205
     MESSAGE_STATES = 206
     PIN_LIST = 207
+    SEARCH = 220
     RECEIPT_GET = 240
     PRESENCE_SET = 241
     PRESENCE_AUDIENCE = 242
@@ -413,6 +414,9 @@ EXTENSION_SEND_EXPIRES: Final = 8
 EXTENSION_DELIVER_EXPIRES: Final = 8
 EXTENSION_SEND_STREAM: Final = 10
 EXTENSION_DELIVER_STREAM: Final = 10
+EXTENSION_PULL_AROUND: Final = 3
+EXTENSION_PULL_FROM_TIME: Final = 5
+EXTENSION_PULL_RANGES: Final = 7
 
 # limits
 SEND_BODY_BYTES_MAX: Final = 32768
@@ -448,6 +452,14 @@ RECORDS: Final[dict[str, Layout]] = {
             Field("user", "varint"),
             Field("delivered_seq", "varint"),
             Field("read_seq", "varint"),
+        ),
+    ),
+    "pull_range": Layout(
+        "pull_range",
+        (
+            Field("cid", "varint"),
+            Field("from_seq", "varint"),
+            Field("to_seq", "varint"),
         ),
     ),
     "sync_entry": Layout(
@@ -1582,6 +1594,18 @@ EXTENSIONS: Final[dict[tuple[int, int], Layout]] = {
     (Op.DELIVER, 10): Layout(
         "STREAM",
         (Field("stream", "varint"),),
+    ),
+    (Op.PULL, 3): Layout(
+        "AROUND",
+        (Field("before", "varint"),),
+    ),
+    (Op.PULL, 5): Layout(
+        "FROM_TIME",
+        (Field("time", "time40"),),
+    ),
+    (Op.PULL, 7): Layout(
+        "RANGES",
+        (Field("ranges", "list", record="pull_range", limit=200),),
     ),
 }
 

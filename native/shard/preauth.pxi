@@ -87,7 +87,7 @@ cdef inline void rd_text(cur_t* cur, size_t n_max) noexcept nogil:
         rd_fail(cur)
 
 # The extension block: entries with strictly ascending tags. Returns False when one that must be understood (odd tag) is
-# not `known_tag`; malformed blocks make the cursor bad.
+# above `known_tag`, the highest that the caller knows; malformed blocks make the cursor bad.
 cdef bint rd_extensions(cur_t* cur, uint64_t known_tag) noexcept nogil:
     cdef cur_t block
     cdef size_t n
@@ -104,7 +104,7 @@ cdef bint rd_extensions(cur_t* cur, uint64_t known_tag) noexcept nogil:
         if not rd_ok(&block) or tag <= previous:
             rd_fail(cur)
             return True
-        if tag & 1 and tag != known_tag:
+        if tag & 1 and tag > known_tag:
             understood = False
         previous = tag
     return understood

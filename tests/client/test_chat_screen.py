@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from chatd.cli.chat.dialogs import Dialog, Help
+from chatd.cli.chat.finding import Finding
 from chatd.cli.chat.model import Chats
 from chatd.cli.chat.screen import ChatApp
 from chatd.client import Client, Credential, Event, Overview, Settings
@@ -167,3 +168,19 @@ def test_the_model_bounds_what_it_keeps_and_orders_by_time() -> None:
     for seq in range(1, 1001):
         chat.add(Event(1, seq, BOB, seq, Kind.TEXT, b"x"))
     assert (len(chat.events), min(chat.events)) == (500, 501)
+
+
+def test_search_shows_what_stands_around_a_result_and_opens_its_conversation() -> None:
+    async def story(network: FakeNetwork, app: ChatApp, pilot: Pilot[None]) -> None:
+        network.server.append(8, BOB, Kind.TEXT, b"at noon")
+        await pilot.press("ctrl+f")
+        await until(pilot, lambda: isinstance(app.screen, Finding))
+        await pilot.press(*"lunch", "enter")
+        await until(pilot, lambda: app.screen.query("#hits ListItem"))
+        await pilot.press("enter")
+        await until(pilot, lambda: "lunch?" in str(app.screen.query_one("#context", Static).render()))
+        assert "at noon" in str(app.screen.query_one("#context", Static).render())
+        await pilot.press("enter")
+        await until(pilot, lambda: app.chats.current is not None and app.chats.current.cid == 8)
+
+    play(story)

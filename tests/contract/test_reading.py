@@ -1,12 +1,24 @@
 """Contract, sections 6 and 7: what comes by itself, what has to be asked for, that nothing is missing in silence."""
 
+from itertools import chain
+from typing import Any
+
 import trio
 from support.live import HISTORY, MORE, STUB, Peer
 from support.places import Place
 
 from chatd.wire import varint
 from chatd.wire.frame import make
-from chatd.wire.schema import ErrorCode, Feature, Kind, Method, Op
+from chatd.wire.schema import (
+    EXTENSION_PULL_AROUND,
+    EXTENSION_PULL_FROM_TIME,
+    EXTENSION_PULL_RANGES,
+    ErrorCode,
+    Feature,
+    Kind,
+    Method,
+    Op,
+)
 
 POSITIONS_SETTLE_S = 2.0
 
@@ -202,3 +214,113 @@ async def test_lite_devices_get_lite_ops_only(at: Place) -> None:
         seq = await ann.say(cid, b"x" * 200)
         frames = await bob.delivered(cid, seq)
         assert frames[-1].flags == STUB
+
+
+# ---- 6 PULL around an event and from a time on
+async def page_of(who: Peer, cid: int, from_seq: int, limit: int, *extensions: tuple[int, bytes]) -> list[int]:
+    await who.put(Op.PULL, cid=cid, from_seq=from_seq, to_seq=0, limit=limit, extensions=extensions)
+    end = await who.next(Op.PULL_END, Op.ERROR)
+    assert end.op == Op.PULL_END, end
+    return [frame["seq"] for frame in who.take(Op.DELIVER) if frame.flags & HISTORY]
+
+
+def around(before: int) -> tuple[int, bytes]:
+    return (EXTENSION_PULL_AROUND, varint.encode(before))
+
+
+def from_time(time_ms: int) -> tuple[int, bytes]:
+    return (EXTENSION_PULL_FROM_TIME, time_ms.to_bytes(5, "big"))
+
+
+async def test_a_page_begins_around_an_event_or_at_a_time(at: Place) -> None:
+    async with at.people("ann", "bob") as (ann, bob):
+        cid = await ann.group()
+        for _ in range(3):
+            await ann.say(cid, b"unseen")
+        joined = (await ann.call(Method.MEMBER_ADD, {1: cid, 2: [bob.user]}))[1]
+        await ann.say(cid, b"seen")
+        left = (await ann.call(Method.MEMBER_REMOVE, {1: cid, 2: [bob.user]}))[1]
+        await ann.say(cid, b"unseen")
+        back = (await ann.call(Method.MEMBER_ADD, {1: cid, 2: [bob.user]}))[1]
+        for number in range(6):
+            if number == 3:
+                await trio.sleep(2.5)  # the first half is in the database, the second in the tail
+            await ann.say(cid, b"seen")
+        frames, end = await bob.pull_frames(cid)
+        times = {frame["seq"]: frame["time"] for frame in frames}
+        may = list(times)
+        assert may == [*range(joined, left + 1), *range(back, back + 7)]
+        assert end["head_seq"] == back + 6
+        for seq in (0, 1, *may, left + 1, end["head_seq"] + 1, 1 << 40):
+            for before in (1, 2, 5, 100):
+                index = sum(known < seq for known in may)
+                expected = may[max(0, index - before) :][: before + 3]
+                assert await page_of(bob, cid, seq, before + 3, around(before)) == expected, (seq, before)
+        for moment in {time + step for time in times.values() for step in (-1, 0, 1)} | {0, (1 << 40) - 1}:
+            index = sum(time < moment for time in times.values())
+            assert await page_of(bob, cid, 0, 4, from_time(moment)) == may[index : index + 4]
+            assert await page_of(bob, cid, 7, 4, around(2), from_time(moment)) == may[max(0, index - 2) :][:4]
+
+
+async def test_a_page_around_something_foreign_is_not_found(at: Place) -> None:
+    async with at.people("ann", "eve") as (ann, eve):
+        cid = await ann.group()
+        for extension in (around(3), from_time(5)):
+            await eve.put(Op.PULL, cid=cid, from_seq=1, to_seq=0, limit=1, extensions=(extension,))
+            assert (await eve.next(Op.ERROR))["code"] == ErrorCode.NOT_FOUND
+
+
+# ---- 6 PULL of many conversations at once
+async def pull_many(who: Peer, ranges: list[tuple[int, int, int]], limit: int = 0) -> tuple[list[Any], int]:
+    """What came, in order: (cid, seq) of events, (cid, "end", next_seq), (cid, "error", code); and next_seq of all."""
+    block = varint.encode(len(ranges)) + b"".join(map(varint.encode, chain.from_iterable(ranges)))
+    extension = (EXTENSION_PULL_RANGES, block)
+    await who.put(Op.PULL, cid=0, from_seq=0, to_seq=0, limit=limit, extensions=(extension,))
+    came: list[Any] = []
+    while True:
+        frame = await who.next(Op.DELIVER, Op.PULL_END, Op.ERROR, where=lambda f: f.op != Op.DELIVER or f.flags & 2 > 0)
+        if frame.op == Op.DELIVER:
+            came.append((frame["cid"], frame["seq"]))
+        elif frame.op == Op.ERROR:
+            came.append((frame["ref"], "error", frame["code"]))
+        elif frame["cid"]:
+            came.append((frame["cid"], "end", frame["next_seq"]))
+        else:
+            return came, int(frame["next_seq"])
+
+
+async def test_many_conversations_come_as_if_each_were_asked_for_alone(at: Place) -> None:
+    async with at.people("ann", "bob") as (ann, bob):
+        cids = [await ann.group([bob.user]) for _ in range(4)]
+        foreign = await ann.group()
+        for cid in cids[:3]:
+            for _ in range(4):
+                await ann.say(cid)
+        await trio.sleep(2.5)
+        for cid in cids[1:]:
+            await ann.say(cid)
+        heads = {cid: (await bob.pull(cid))[1]["head_seq"] for cid in cids}
+        ranges = [(cids[0], 3, 0), (foreign, 1, 0), (cids[1], 0, 0), (cids[2], 2, 5), (cids[3], 99, 0)]
+        first, second, third, last = cids
+        expected = [
+            *[(first, seq) for seq in range(3, heads[first] + 1)], (first, "end", 0),
+            (foreign, "error", ErrorCode.NOT_FOUND),
+            *[(second, seq) for seq in range(1, heads[second] + 1)], (second, "end", 0),
+            *[(third, seq) for seq in range(2, 6)], (third, "end", 0),
+            (last, "end", 0),
+        ]  # fmt: skip
+        assert await pull_many(bob, ranges) == (expected, 0)
+        came, following = await pull_many(bob, ranges, limit=heads[first] - 2 + 3)
+        assert came == [*expected[: expected.index((second, 3)) + 1], (second, "end", 4)]
+        assert following == 4, "the second one was looked at, the third of bob's was not"
+        assert await pull_many(bob, ranges, limit=heads[first] - 2) == (expected[: heads[first] - 1], 2)
+
+
+async def test_ranges_that_are_none_are_refused(at: Place) -> None:
+    async with at.people("ann") as (ann,):
+        cid = await ann.group()
+        for around_cid, ranges in ((cid, [(cid, 1, 0)]), (0, [(0, 1, 0)]), (0, [(cid, 1, 0)] * 201)):
+            block = varint.encode(len(ranges)) + b"".join(map(varint.encode, chain.from_iterable(ranges)))
+            extension = (EXTENSION_PULL_RANGES, block)
+            await ann.put(Op.PULL, cid=around_cid, from_seq=0, to_seq=0, limit=0, extensions=(extension,))
+            assert (await ann.next(Op.ERROR))["code"] == ErrorCode.BAD_REQUEST

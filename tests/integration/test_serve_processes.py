@@ -54,7 +54,7 @@ async def receive(client: Client, text: bytes) -> Event:
 
 
 def test_all_roles_run_and_the_status_file_says_where(server: ChatdServer) -> None:
-    assert workers(server.pid).keys() == {"hub", "folder", "shard 0", "shard 1"}
+    assert workers(server.pid).keys() == {"hub", "folder", "indexer", "shard 0", "shard 1"}
     status = json.loads((server.data / "run.json").read_text())
     assert status["pid"] == server.pid
     assert status["listeners"] == [{"kind": "tcp", "host": "127.0.0.1", "port": server.port}]
@@ -88,7 +88,7 @@ def test_supervisor_killed_takes_its_workers_along(server: ChatdServer) -> None:
     server.launch()
 
 
-@pytest.mark.parametrize("victim", ["hub", "folder", "shard 0", "shard 1"])
+@pytest.mark.parametrize("victim", ["hub", "folder", "indexer", "shard 0", "shard 1"])
 async def test_a_killed_worker_is_replaced_and_the_conversation_goes_on(server: ChatdServer, victim: str) -> None:
     async with server.client("bob") as bob, server.client("alice") as alice:
         cid = await conversation(alice, bob)
@@ -148,4 +148,4 @@ def test_a_second_server_is_refused_with_the_reason(server: ChatdServer, tmp_pat
 
     assert "uses this port" in refusal("--data", str(tmp_path / "other"), "--listen", server.address)
     assert "is in use" in refusal("--data", str(server.data), "--listen", "127.0.0.1:0")
-    assert workers(server.pid).keys() == {"hub", "folder", "shard 0", "shard 1"}
+    assert workers(server.pid).keys() == {"hub", "folder", "indexer", "shard 0", "shard 1"}

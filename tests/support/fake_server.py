@@ -266,18 +266,35 @@ class FakeLink:
         return entry | {"last_time": last.time, "last_kind": last.kind, "last_preview": last.payload[:96]}
 
     def on_pull(self, frame: Frame) -> None:
-        log = self.server.logs.get(frame["cid"])
-        if log is None or self.user not in log.members:
-            self.error(frame, ErrorCode.NOT_FOUND, ref=frame["cid"])
+        many = frame.extension(schema.EXTENSION_PULL_RANGES)
+        if many is None:
+            around = frame.extension(schema.EXTENSION_PULL_AROUND) or {"before": 0}
+            from_seq = max(1, frame["from_seq"] - int(around["before"]))
+            self.pulled(frame, frame["cid"], from_seq, frame["to_seq"], frame["limit"] if around["before"] else 3)
             return
+        room, next_range = 5, 0
+        for number, wanted in enumerate(many["ranges"], 1):
+            if not room:
+                next_range = number
+                break
+            room -= self.pulled(frame, wanted["cid"], wanted["from_seq"], wanted["to_seq"], room)
+        self.emit(make(Op.PULL_END, cid=0, next_seq=next_range, head_seq=0, floor_seq=0))
+
+    def pulled(self, frame: Frame, cid: int, from_seq: int, to_seq: int, limit: int) -> int:
+        """DELIVERs and PULL_END of one range; how many of them."""
+        log = self.server.logs.get(cid)
+        if log is None or self.user not in log.members:
+            self.error(frame, ErrorCode.NOT_FOUND, ref=cid)
+            return 0
         floor = log.members[self.user]
-        last = min(frame["to_seq"] or len(log.events), len(log.events))
-        wanted = log.events[max(frame["from_seq"], floor) - 1 : last]
-        page = wanted[: min(frame["limit"], 3)]
+        last = min(to_seq or len(log.events), len(log.events))
+        wanted = log.events[max(from_seq, floor) - 1 : last]
+        page = wanted[: min(frame["limit"], limit)]
         for event in page:
             self.deliver(event, schema.FLAG_DELIVER_HISTORY)
         next_seq = wanted[len(page)].seq if len(wanted) > len(page) else 0
-        self.emit(make(Op.PULL_END, cid=frame["cid"], next_seq=next_seq, head_seq=len(log.events), floor_seq=floor))
+        self.emit(make(Op.PULL_END, cid=cid, next_seq=next_seq, head_seq=len(log.events), floor_seq=floor))
+        return len(page)
 
     # ------------------------------------------------------------ the rest
 
@@ -336,6 +353,12 @@ class FakeLink:
             server.create(cid, self.user, *params[3])
             server.titles[cid] = params[2]
             return {1: cid, 2: 0}
+        if method == Method.SEARCH:
+            events = [
+                event for log in server.logs.values() for event in log.events if params[1].encode() in event.payload
+            ]
+            hits = [[it.cid, it.seq, it.sender, it.time, it.kind, it.payload.decode(), [[0, 2]]] for it in events]
+            return {1: hits, 2: b"", 3: True}
         if method == Method.USER_GET:
             return {1: [[user, server.names[user], server.names[user].title()] for user in params[1]]}
         if method == Method.MEMBER_LIST:

@@ -16,6 +16,7 @@ Ctrl+Up, Ctrl+Down    the conversation above, below
 PageUp, PageDown      scroll; at the top: older messages
 Ctrl+N      new conversation with one user
 Ctrl+G      new group
+Ctrl+F      search; Enter: what stands around it, again: its conversation
 F1          this help
 Escape      close a window
 Ctrl+Q      quit

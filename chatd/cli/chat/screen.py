@@ -15,6 +15,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widgets import Footer, Input, Label, ListItem, ListView, Static
 
 from chatd.cli.chat.dialogs import Help, new_direct, new_group
+from chatd.cli.chat.finding import Finding
 from chatd.cli.chat.model import TYPING_SHOWN_S, Chat, Chats, Pending
 from chatd.cli.show import users_in
 from chatd.client import (
@@ -59,6 +60,7 @@ class ChatApp(App[None]):
         Binding("f1", "help", "Help"),
         Binding("ctrl+n", "direct", "New"),
         Binding("ctrl+g", "group", "Group"),
+        Binding("ctrl+f", "search", "Search", priority=True),
         Binding("ctrl+down", "step(1)", "Next", show=False, priority=True),
         Binding("ctrl+up", "step(-1)", "Previous", show=False, priority=True),
         Binding("pageup", "older", "Older", show=False),
@@ -363,6 +365,12 @@ class ChatApp(App[None]):
             await self._opened_new(cid)
         except ClientError as error:
             self.notify(str(error), severity="error", markup=False)
+
+    @work(group="dialog")
+    async def action_search(self) -> None:
+        cid = await self.push_screen_wait(Finding(self.client, self.chats))
+        if cid:
+            await self.open(self.chats.chat(cid))
 
     @work(group="dialog")
     async def _open_direct(self, name: str) -> None:

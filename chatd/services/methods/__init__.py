@@ -1,6 +1,6 @@
 """The tables of REQUEST methods, one for each room, put together. schema.toml has the wire's side of them."""
 
-from chatd.services.methods import accounts, admin, conversations, members, messages, own, people, presence
+from chatd.services.methods import accounts, admin, conversations, history, members, messages, own, people, presence
 
 METHODS = {
     **accounts.TABLE,
@@ -10,6 +10,7 @@ METHODS = {
     **messages.TABLE,
     **own.TABLE,
     **presence.TABLE,
+    **history.TABLE,
     **admin.TABLE,
 }
 """code → method"""

@@ -1,0 +1,1 @@
+"""Full-text search: words, blocks of postings, the indexer. docs/internals/search.md."""

@@ -1,0 +1,70 @@
+"""The indexer's process: index, rest, until told to stop. Search is never a reason for the server to end."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from chatd.errors import StorageError, StoreCorruptError
+from chatd.storage.search.indexer import Indexer
+from chatd.storage.search.interface import SearchWriter
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 0.5
+RETRY_S = 5.0
+# What is not indexed yet is found all the same, so indexing takes a tenth of the share of a process that is waited for.
+POLITE_NICE = 10
+
+
+def index_until(
+    stop: threading.Event,
+    open_writer: Callable[[], SearchWriter],
+    make_indexer: Callable[[SearchWriter], Indexer],
+    *,
+    interval_s: float = INTERVAL_S,
+    retry_s: float = RETRY_S,
+) -> None:
+    """Until `stop` is set; the step being done is finished first. Whatever fails is said once and tried again."""
+    with ThreadPoolExecutor(1, "polite index", initializer=os.nice, initargs=(POLITE_NICE,)) as polite:
+        polite.submit(_follow_always, stop, open_writer, make_indexer, interval_s, retry_s).result()
+
+
+def _follow_always(
+    stop: threading.Event,
+    open_writer: Callable[[], SearchWriter],
+    make_indexer: Callable[[SearchWriter], Indexer],
+    interval_s: float,
+    retry_s: float,
+) -> None:
+    said = ""
+    while not stop.is_set():
+        writer = None
+        try:
+            writer = open_writer()
+            _follow(stop, writer, make_indexer(writer), interval_s)
+        except StorageError as error:
+            if str(error) != said:
+                log.warning("search is not kept up to date: %s", error)
+            said = str(error)
+            stop.wait(retry_s)
+        finally:
+            if writer is not None:
+                writer.close()
+
+
+def _follow(stop: threading.Event, writer: SearchWriter, indexer: Indexer, interval_s: float) -> None:
+    """An index that is gone or damaged is made anew."""
+    while not stop.is_set():
+        if not writer.is_current():
+            log.warning("the index of search is gone; it is made anew from the main database")
+            writer.clear()
+        try:
+            more = indexer.step()
+        except StoreCorruptError as error:
+            log.warning("the index of search is made anew: %s", error)
+            writer.clear()
+            more = indexer.step()
+        if not more:
+            stop.wait(interval_s)
