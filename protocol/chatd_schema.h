@@ -108,6 +108,7 @@
 /* audience */
 #define CHATD_AUDIENCE_EVERYONE 1
 #define CHATD_AUDIENCE_NOBODY 2
+#define CHATD_AUDIENCE_CONTACTS 3
 
 /* credential */
 #define CHATD_CREDENTIAL_JWT 1

@@ -22,9 +22,7 @@ def presence(
     user: As,
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="The users to look at.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and print every change.")] = False,
-    show_to: Annotated[
-        str | None, typer.Option("--show-to", help="Let everyone or nobody see you from now on.")
-    ] = None,
+    show_to: Annotated[str | None, typer.Option("--show-to", help="Let everyone, contacts or nobody see you.")] = None,
     as_json: Json = False,
     server: Server = None,
     data: Data = DEFAULT_DATA,

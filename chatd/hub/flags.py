@@ -40,3 +40,12 @@ class KeyFlag(IntFlag):
 
     ACTS_AS_OTHERS = 1
     REVOKED = 2
+
+
+class Relation(IntFlag):
+    """Column relation.state, and bits of RELATION_LIST."""
+
+    CONTACT = 1
+    ASKED = 2
+    ASKED_ME = 4
+    BLOCKED = 8

@@ -88,11 +88,17 @@ class Presence:
             self._states.popitem(last=False)
         self._look_at(session.user, SETTLE_S)
 
-    def hidden(self, user: int) -> None:
-        """Nobody may see this user any more: to those who follow he goes."""
-        self._tell(user, PresenceState.OFFLINE, 0)
-        for session in list(self._followers.get(user, ())):
-            self._end(session, user)
+    def followers_of(self, user: int) -> set[int]:
+        """Users with a session that follows."""
+        return {session.user for session in self._followers.get(user, ())}
+
+    def hide(self, user: int, viewers: set[int]) -> None:
+        """These may not see the user any more: to those who follow he goes."""
+        followers = [session for session in self._followers.get(user, ()) if session.user in viewers]
+        self._tell(user, followers, PresenceState.OFFLINE, 0)
+        for session in followers:
+            if (session, user) in self._leases:
+                self._end(session, user)
 
     # ------------------------------------------------------------ who follows
 
@@ -192,11 +198,12 @@ class Presence:
         state = self.state(user)
         if state != self._told[user]:
             self._told[user] = state
-            self._tell(user, state, self._left_ms.get(user, 0) if state == PresenceState.OFFLINE else 0)
+            seen_ms = self._left_ms.get(user, 0) if state == PresenceState.OFFLINE else 0
+            self._tell(user, list(self._followers[user]), state, seen_ms)
 
-    def _tell(self, user: int, state: PresenceState, seen_ms: int) -> None:
+    def _tell(self, user: int, followers: list[Session], state: PresenceState, seen_ms: int) -> None:
         frame = frames.notice(NoticeTopic.PRESENCE, {1: user, 2: int(state), 3: seen_ms})
-        for session in list(self._followers.get(user, ())):
+        for session in followers:
             sessions = self._hub.core.sessions(session.user)
             place = next((found for found in sessions if found[3] == session.epoch), None)
             if place is None:

@@ -7,7 +7,7 @@
 from typing import Any
 
 from chatd.hub import reads
-from chatd.hub.flags import UserFlag
+from chatd.hub.flags import Relation, UserFlag
 from chatd.hub.frames import CallError
 from chatd.hub.rights import denied_words
 from chatd.hub.sync import SNAPSHOTS_PER_PAGE_MAX, half_known, too_fast
@@ -42,7 +42,7 @@ async def open_direct(caller: Caller, user: int) -> Result:
         meanwhile = existing()
         if meanwhile is not None:
             return {1: meanwhile.id}
-        is_blocked = relations.between(caller, caller.user, user).state & relations.Relation.BLOCKED
+        is_blocked = relations.between(caller, caller.user, user).state & Relation.BLOCKED
         both = sorted({caller.user, user})
         cid = _stage_conversation(caller, ConversationKind.DIRECT, "", key)
         for member in both:

@@ -1,5 +1,6 @@
 """Presence of users: what a session says of itself, who may see it, and following others."""
 
+from chatd.hub.flags import Relation
 from chatd.hub.frames import CallError
 from chatd.hub.presence import LEASE_S, Session
 from chatd.services import users as people
@@ -35,9 +36,21 @@ async def audience(caller: Caller, wanted: int | None) -> Result:
         found: Result = await caller.hub.lookup(apply)
         return found
     result = await caller.change(apply)
-    if wanted == Audience.NOBODY:
-        caller.hub.presence.hidden(caller.user)
+    await hide(caller)
     return result
+
+
+async def hide(caller: Caller) -> None:
+    """From those who follow the caller and may not see him or her any more."""
+    presence = caller.hub.presence
+
+    def unwelcome() -> set[int]:
+        own = caller.rows.find("presence", caller.user)
+        viewers = presence.followers_of(caller.user)
+        states = _relations(caller, [(caller.user, viewer) for viewer in viewers])
+        return {viewer for viewer in viewers if not _may_see(viewer, caller.user, own, states[caller.user, viewer])}
+
+    presence.hide(caller.user, await caller.hub.lookup(unwelcome))
 
 
 async def follow(caller: Caller, users: list[int]) -> Result:
@@ -47,7 +60,8 @@ async def follow(caller: Caller, users: list[int]) -> Result:
     def look() -> Result:
         people.existing(rows, users)
         settings, seen = rows.find_all("presence", users), rows.find_all("last_seen", users)
-        visible = [user for user in users if _may_see(caller.user, user, settings.get(user))]
+        states = _relations(caller, [(user, caller.user) for user in users])
+        visible = [user for user in users if _may_see(caller.user, user, settings.get(user), states[user, caller.user])]
         untold = presence.follow(_session(caller), visible)
         listed = []
         for user in users:
@@ -70,5 +84,16 @@ def _audience_of(row: PresenceRow | None) -> Audience:
     return Audience.EVERYONE if row is None else Audience(row.audience)
 
 
-def _may_see(viewer: int, user: int, row: PresenceRow | None) -> bool:
-    return viewer == user or _audience_of(row) == Audience.EVERYONE
+def _relations(caller: Caller, pairs: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    """What the first of each pair has decided about the second one, as bits of Relation."""
+    found = caller.rows.find_all("relation", pairs)
+    return {pair: found[pair].state if pair in found else 0 for pair in pairs}
+
+
+def _may_see(viewer: int, user: int, row: PresenceRow | None, relation: int) -> bool:
+    audience = _audience_of(row)
+    if viewer == user:
+        return True
+    if relation & Relation.BLOCKED or audience == Audience.NOBODY:
+        return False
+    return audience == Audience.EVERYONE or bool(relation & Relation.CONTACT)

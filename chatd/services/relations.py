@@ -4,13 +4,12 @@
 # refuses SENDs there by itself.
 """Contacts, requests, blocks and who may write first."""
 
-from enum import IntFlag
 from typing import Any
 
-from chatd.hub.flags import UserFlag
+from chatd.hub.flags import Relation, UserFlag
 from chatd.hub.frames import CallError
 from chatd.hub.rows import MissingConversation
-from chatd.services import listing, notices, users
+from chatd.services import listing, notices, presence, users
 from chatd.services.caller import Caller, Result, now_ms
 from chatd.storage.interface import View
 from chatd.storage.people_rows import RelationRow, RestrictionRow
@@ -18,15 +17,6 @@ from chatd.wire.schema import ErrorCode, NoticeTopic
 
 RELATIONS_MAX = 5000
 FOR_EVER_S = (1 << 32) - 1
-
-
-class Relation(IntFlag):
-    """Bits of RELATION_LIST."""
-
-    CONTACT = 1
-    ASKED = 2
-    ASKED_ME = 4
-    BLOCKED = 8
 
 
 NOT_BLOCKED = Relation.CONTACT | Relation.ASKED | Relation.ASKED_ME
@@ -156,7 +146,9 @@ async def block(caller: Caller, user: int, blocked: bool) -> Result:
         _change(caller, theirs, theirs.state & ~NOT_BLOCKED)
         return _change(caller, mine, Relation.BLOCKED), None
 
-    return await _changed(caller, user, apply)
+    result = await _changed(caller, user, apply)
+    await presence.hide(caller)
+    return result
 
 
 async def list_own(caller: Caller, after: int, limit: int) -> Result:

@@ -152,6 +152,7 @@ class Audience(IntEnum):
 
     EVERYONE = 1
     NOBODY = 2
+    CONTACTS = 3
 
 
 class Credential(IntEnum):

@@ -114,6 +114,7 @@ cdef enum:
 cdef enum:
     AUDIENCE_EVERYONE = 1
     AUDIENCE_NOBODY = 2
+    AUDIENCE_CONTACTS = 3
 
 # credential
 cdef enum:

@@ -72,6 +72,23 @@ async def test_nobody_may_see_who_says_so(at: Place) -> None:
         assert await follow(ann, bob.user) == [[bob.user, ONLINE, 0]]
 
 
+async def test_contacts_see_what_others_do_not_and_who_is_blocked_sees_nothing(at: Place) -> None:
+    async with at.people("ann", "bob", "eve") as (ann, bob, eve):
+        await ann.call(Method.CONTACT_REQUEST, {1: bob.user})
+        await bob.call(Method.CONTACT_ANSWER, {1: ann.user, 2: True})
+        for who in (ann, eve):
+            await follow(who, bob.user)
+        await bob.call(Method.PRESENCE_AUDIENCE, {1: int(Audience.CONTACTS)})
+        await told(eve, bob.user, OFFLINE)
+        assert await follow(eve, bob.user) == [[bob.user, OFFLINE, 0]]
+        assert await follow(ann, bob.user) == [[bob.user, ONLINE, 0]]
+        await bob.call(Method.PRESENCE_SET, {1: int(AWAY)})
+        await told(ann, bob.user, AWAY)
+        await bob.call(Method.BLOCK, {1: ann.user, 2: True})
+        await told(ann, bob.user, OFFLINE)
+        assert await follow(ann, bob.user) == [[bob.user, OFFLINE, 0]]
+
+
 async def test_who_left_invisibly_was_not_seen(at: Place) -> None:
     async with at.people("ann") as (ann,):
         async with at.peer("bob", shard=1) as bob:

@@ -81,7 +81,7 @@ def test_receipts_and_presence_of_others(chatd_server: ChatdServer) -> None:
         assert (seen["user"], seen["state"], seen["last_seen_ms"]) == (rob.user, "online", 0)
         chatd(chatd_server, "presence", "--as", "rob", "--show-to", "nobody")
         assert chatd(chatd_server, "presence", "rob", "--as", "rose") == "rob: offline\n"
-    assert "everyone or nobody" in chatd(chatd_server, "presence", "--as", "rob", "--show-to", "me", code=2)
+    assert "everyone or nobody or contacts" in chatd(chatd_server, "presence", "--as", "rob", "--show-to", "me", code=2)
 
 
 def test_devices_are_listed_kicked_and_revoked(chatd_server: ChatdServer) -> None:

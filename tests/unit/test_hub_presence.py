@@ -84,7 +84,7 @@ def test_leases_end_and_are_bounded(world: World, monkeypatch: pytest.MonkeyPatc
 def test_who_has_gone_is_told_nothing_and_forgotten(world: World) -> None:
     world.presence.follow(session(1), [7])
     world.core.online.discard(1)
-    world.presence.hidden(7)
+    world.presence.hide(7, {1})
     assert world.core.told == []
     assert world.core.watched == set()
 
