@@ -122,7 +122,7 @@ def _parts(token: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
     if len(parts) != 3:
         raise InvalidTokenError("not three parts")
     try:
-        decoded = [base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4)) for part in parts]
+        decoded = [base64.b64decode(part + b"=" * (-len(part) % 4), b"-_", validate=True) for part in parts]
         header, claims = orjson.loads(decoded[0]), orjson.loads(decoded[1])
     except (ValueError, binascii.Error):
         raise InvalidTokenError("not base64 of JSON") from None
