@@ -48,7 +48,7 @@ test: develop .venv/.services-stamp check     ## everything: linters, types, stu
 
 sanitize: develop     ## the native tests with AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/setup.sh sanitize
-	@tools/sanitized.sh -P -m pytest -p no:cacheprovider -m "not slow" $(or $(PYTEST_ARGS),tests/unit tests/vectors tests/differential)
+	@tools/sanitized.sh -P -m pytest -p no:cacheprovider -m "not slow and not services" $(or $(PYTEST_ARGS),tests/unit tests/vectors tests/differential)
 
 fuzz: develop    ## mutate inputs of every parser for MINUTES=n, sanitized; JSON=file for the result
 	@tools/setup.sh sanitize

@@ -42,5 +42,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> "StorePlace":
     return PostgresPlace(tmp_path, request.getfixturevalue("postgres"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who starts PostgreSQL is marked `services`, so that a run of the engine alone can leave it out."""
+    for item in items:
+        stores = getattr(item, "callspec", None)
+        uses = getattr(item, "fixturenames", ())
+        if "postgres" in uses or (stores is not None and "postgresql" in stores.params.values()):
+            item.add_marker(pytest.mark.services)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="of the deterministic simulation (tests/sim): run this one only")
