@@ -339,6 +339,9 @@ class PlainCore:
         for cid, user, join_seq, leave_seq, role, _ in decoded.members:
             conversation = self._conversations.setdefault(cid, Conversation(0, 0))
             conversation.members[user, join_seq] = [user, role, join_seq, leave_seq, 0, 0, 0]
+        for cid, user, delivered_seq, read_seq, read_count, _ in decoded.positions:
+            newest = [entry for entry in self._conversations[cid].members.values() if entry[0] == user][-1]
+            newest[4:] = [delivered_seq, read_seq, read_count]
         self._next_pos = pos + count
         for cid, seq, _ in decoded.redactions:
             self._redacted.setdefault(cid, set()).add(seq)

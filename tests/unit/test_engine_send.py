@@ -30,7 +30,7 @@ def naks(client: Client) -> list[tuple[int, int]]:
     ("data", "code"),
     [
         (frames.send(1, 0), BAD_REQUEST),
-        (frames.send(1, 5, kind=3), UNSUPPORTED),
+        (frames.send(1, 5, kind=15), UNSUPPORTED),
         (frames.send(1, 5, kind=32), UNSUPPORTED),
         (frames.send(1, 5, kind=1 << 40), UNSUPPORTED),
         (frames.send(1, 5, b"\xff"), BAD_REQUEST),

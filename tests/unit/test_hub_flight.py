@@ -67,6 +67,7 @@ async def test_a_read_waits_until_the_batch_has_landed(tmp_path: Path) -> None:
         ann = await rig.user("ann")
         cid = (await rig.request(ann, Method.CONVERSATION_CREATE, GROUP))[1]
         await rig.fold()
+        await rig.pull(ann, cid)  # what it needs beside the events is in memory from now on
         in_thread, go_on, waiting = rig.hub.loader._in_thread, trio.Event(), 0
 
         async def slow(*arguments: Any, **options: Any) -> Any:

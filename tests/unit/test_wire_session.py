@@ -115,8 +115,8 @@ def test_unknown_ops_are_skipped_or_refused() -> None:
 def test_odd_extensions_must_be_understood() -> None:
     server = live(SERVER)
     fields = {"cseq": 1, "cid": 1, "kind": 1, "payload": b""}
-    assert server.received(make(Op.SEND, extensions=((2, b""),), **fields)) is Verdict.PROCESS
-    assert server.received(make(Op.SEND, extensions=((2, b""), (5, b"")), **fields)) is Verdict.UNSUPPORTED
+    assert server.received(make(Op.SEND, extensions=((200, b""),), **fields)) is Verdict.PROCESS
+    assert server.received(make(Op.SEND, extensions=((5, b""), (200, b"")), **fields)) is Verdict.UNSUPPORTED
 
 
 def test_a_broken_extension_is_a_bad_request() -> None:
