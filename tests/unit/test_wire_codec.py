@@ -125,7 +125,11 @@ def test_one_frame_is_neither_less_nor_more(data: bytes) -> None:
 
 SAMPLES = {
     **dict.fromkeys(("u8", "u16", "u32", "u64", "varint", "time40"), 3),
-    "str": "Mittagsrunde", "bytes": b"\x01\xff", "bytes8": b"12345678", "bytes16": bytes(16), "rest": b"the rest",
+    "str": "Mittagsrunde",
+    "bytes": b"\x01\xff",
+    "bytes8": b"12345678",
+    "bytes16": bytes(16),
+    "rest": b"the rest",
     "user": ({"user": 4}, {"user": 500}),
     "denial": ({"role": 1, "rights": 3},),
 }

@@ -85,6 +85,10 @@ class Device:
         self.live = False
         self.wanted = True
         self.retry_ms = 0
+        self.live_ms = 0
+        """When it was last seen live."""
+        self.told_until_ms = 0
+        """How long the server has told it to wait with its login."""
         self.operations = 0
         self._request_count = 0
         self._lose_connection()
@@ -103,6 +107,8 @@ class Device:
     def tick(self) -> None:
         """What becomes due with time; called often enough."""
         now = self.world.now_ms
+        if self.live:
+            self.live_ms = now
         if self.connection is None:
             if self.wanted and now >= self.retry_ms:
                 self._connect()
@@ -386,6 +392,8 @@ class Device:
 
     def _on_error(self, frame: Frame) -> None:
         code, retry_ms = frame["code"], frame["retry_after_ms"]
+        if code == ErrorCode.RATE_LIMITED and not self.live:
+            self.told_until_ms = self.world.now_ms + retry_ms
         self.world.note(f"error_{ErrorCode(code).name.lower()}")
         if frame["op"] == Op.RESUME and not self.live and not frame.flags & RETRYABLE:
             self.ticket = b""
