@@ -57,7 +57,9 @@ class Presence:
         self._states: OrderedDict[int, tuple[int, PresenceState]] = OrderedDict()
         """What a session said of itself, by device: (epoch, state)."""
         self._told: dict[int, PresenceState] = {}
-        self._due: list[tuple[float, int]] = []
+        self._due: list[tuple[float, int, float]] = []
+        self._looks: set[tuple[int, float]] = set()
+        """What of a user is due after so long: two looks at most, however often he changes."""
         self._woken = trio.Event()
         self._unwritten_ms: OrderedDict[int, int] = OrderedDict()
         self._left_ms: dict[int, int] = {}
@@ -176,8 +178,9 @@ class Presence:
             nursery.start_soon(self._write_last_seen)
 
     def _look_at(self, user: int, after_s: float) -> None:
-        if user in self._followers:
-            heapq.heappush(self._due, (self._hub.clock.monotonic_s() + after_s, user))
+        if user in self._followers and (user, after_s) not in self._looks:
+            self._looks.add((user, after_s))
+            heapq.heappush(self._due, (self._hub.clock.monotonic_s() + after_s, user, after_s))
             self._woken.set()
 
     async def _tell_changes(self) -> None:
@@ -189,7 +192,9 @@ class Presence:
             if wait_s > 0:
                 await trio.sleep(min(wait_s, SETTLE_S))
                 continue
-            self._settle(heapq.heappop(self._due)[1])
+            _, user, after_s = heapq.heappop(self._due)
+            self._looks.discard((user, after_s))
+            self._settle(user)
             await trio.lowlevel.checkpoint()
 
     def _settle(self, user: int) -> None:

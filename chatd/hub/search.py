@@ -20,6 +20,7 @@ from chatd.hub import frames, reads
 from chatd.hub.frames import CallError
 from chatd.hub.memberships import Membership
 from chatd.hub.searchable import searchable
+from chatd.hub.sync import SNAPSHOTS_PER_PAGE_MAX, too_fast
 from chatd.storage.interface import EventRow, Reader, View
 from chatd.storage.search.index import Spans, Wanted, newest, sender_term
 from chatd.storage.search.interface import ChangedConversation, Doc, Interval, Key, SearchReader, SearchView
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 THREADS_MAX = 2
-SNAPSHOTS_PER_PAGE_MAX = 5
 CHANGED_MAX = 5000
 UNINDEXED_EVENTS_MAX = 20_000
 """Of one query. More than that are waiting to be indexed: the answer says that it is not complete."""
@@ -120,7 +120,7 @@ class Search:
                 allowed = spans_of(snapshot.intervals, hub.memberships.of_user(user), asked.cid)
                 found = [hit for hit in (*snapshot.hits, *fresh) if hit.seq not in hub.redactions.of(hit.cid)]
                 return await self._shown(user, _page(snapshot, found, allowed, asked, snapshot.complete and not cut))
-        raise CallError(ErrorCode.BUSY, "the database changes faster than this page could be read; try again", 500)
+        raise too_fast()
 
     async def _shown(self, user: int, page: Page) -> Page:
         """Without what the user has deleted for him- or herself: there may be less on a page than was asked for."""

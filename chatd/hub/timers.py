@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import trio
 
 from chatd.hub.frames import CallError
+from chatd.hub.sync import SNAPSHOTS_PER_PAGE_MAX, too_fast
 from chatd.wire.schema import RETRYABLE
 
 if TYPE_CHECKING:
@@ -73,13 +74,14 @@ class Timers:
 
     async def _coming(self, table: str, until_ms: int) -> list[Any]:
         rows = self._hub.rows
-        while True:
+        for _ in range(SNAPSHOTS_PER_PAGE_MAX):
             folded_pos, read = await self._hub.loader.read(
                 lambda view: (view.folded_pos, view.due(table, until_ms, ROWS_PER_READ_MAX))
             )
             if rows.is_current(folded_pos):
                 found = [row for row in rows.overlaid(table, read) if row.due_ms <= until_ms]
                 return sorted(found, key=lambda row: row.due_ms)
+        raise too_fast()
 
     async def _fire(self, table: str, row: Any) -> None:
         timed, hub = self._timed[table], self._hub

@@ -168,6 +168,8 @@ def test_another_log_a_removed_file_and_rubbish_are_indexed_anew(tmp_path: Path)
             return [doc.seq for doc in newest(view, Wanted([word], {1: [EVERYTHING]})) if not isinstance(doc, int)]
 
     assert found("hello") == []
+    (tmp_path / SEARCH_NAME).touch()
+    assert found("hello") == [], "the indexer has just begun to make the file"
     fill(tmp_path, main)
     assert found("hello") == [1]
     main.log_epoch, main.log, main.changed = 8, {}, {}

@@ -5,6 +5,7 @@ from typing import Any
 
 from chatd.hub import reads
 from chatd.hub.core import Core
+from chatd.hub.sync import SNAPSHOTS_PER_PAGE_MAX, too_fast
 from chatd.services.caller import Caller, Result
 from chatd.services.messages.mentions import EVERYONE_ID
 from chatd.storage.interface import View
@@ -55,7 +56,7 @@ async def unread_mentions(caller: Caller, cids: list[int]) -> Result:
     def bounds() -> dict[int, tuple[int, int]]:
         return {cid: found for cid in cids if (found := _unread_span(hub.core, cid, user)) is not None}
 
-    while True:
+    for _ in range(SNAPSHOTS_PER_PAGE_MAX):
         spans = await hub.lookup(bounds)
 
         def read(view: View, spans: dict[int, tuple[int, int]] = spans) -> tuple[int, dict[int, list[Any]]]:
@@ -65,6 +66,8 @@ async def unread_mentions(caller: Caller, cids: list[int]) -> Result:
         folded_pos, found = await hub.loader.read(read)
         if hub.rows.is_current(folded_pos) and await hub.lookup(bounds) == spans:
             break
+    else:
+        raise too_fast()
     counted: list[list[int]] = []
     for cid, (after, last) in spans.items():
         rows = hub.rows.overlaid("mention", found[cid], cid)

@@ -91,7 +91,9 @@ class SqliteSearchReader:
             with storage_errors("read", self._path):
                 connection.execute("BEGIN")
                 try:
-                    yield SqliteSearchView(connection)
+                    # The indexer may have made the file just now: it is whole or empty, as every transaction.
+                    made = connection.pragma("user_version") == LAYOUT
+                    yield SqliteSearchView(connection) if made else EmptySearchView()
                 finally:
                     connection.execute("ROLLBACK")
         finally:
@@ -114,7 +116,12 @@ class SqliteSearchReader:
             opened = None
         if opened is None and inode:
             with storage_errors("open", self._path):
-                connection = connect(self._path, write=False)
+                try:
+                    connection = connect(self._path, write=False)
+                except apsw.CantOpenError:
+                    if self._path.exists():
+                        raise
+                    return None
                 connection.pragma("mmap_size", READ_MAP_BYTES)
                 opened = (inode, connection)
         return opened
