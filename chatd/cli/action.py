@@ -1,7 +1,8 @@
 """Commands that call one or two methods as a user: what they share is written once.
 
 An action is an async function of a client and of its own options; `action` makes a command of it that also takes the
-options of every login. What the action returns is printed: text as it is, a list one line for each entry.
+options of every login. What the action returns is printed: text as it is, the place of an event that it sent, a list
+one line for each entry.
 """
 
 import json
@@ -11,40 +12,49 @@ from datetime import UTC, datetime, timedelta
 from inspect import Parameter, signature
 from typing import Any, get_type_hints
 
+import anyio
 import typer
 
-from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Json, Login, Server, StateFile, Token, run
+from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Json, Login, Server, StateFile, Timeout, Token, run
 from chatd.cli.show import local_time, safe
-from chatd.client import Client
+from chatd.client import Client, Sent
 from chatd.errors import ChatdError
 
 Action = Callable[..., Awaitable[Any]]
 
 _LOGIN = {"user": As, "server": Server, "data": Data, "token": Token, "state": StateFile, "tls": Ca, "as_json": Json}
-_DEFAULTS = {"user": Parameter.empty, "data": DEFAULT_DATA, "as_json": False}
+_DEFAULTS = {"user": Parameter.empty, "data": DEFAULT_DATA, "as_json": False, "timeout": 30.0}
+LOGIN_TIMEOUT_S = 10.0
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def action(app: typer.Typer, purpose: str, help_text: str, name: str | None = None) -> Callable[[Action], Action]:
-    """Register an action. purpose: the command's name; it names the device."""
+def action(
+    app: typer.Typer, purpose: str, help_text: str, name: str | None = None, *, waits: bool = False
+) -> Callable[[Action], Action]:
+    """Register an action. purpose: the command's name; it names the device. waits: for what need not come, so the
+    command takes --timeout, too.
+    """
+    added = {**_LOGIN, "timeout": Timeout} if waits else _LOGIN
 
     def register(function: Action) -> Action:
         hints = get_type_hints(function, include_extras=True)
         own = list(signature(function).parameters.values())[1:]
 
         def command(**options: Any) -> None:
-            as_json = options.pop("as_json")
+            as_json, timeout = options.pop("as_json"), options.pop("timeout", None)
             login = Login(purpose, **{key: options.pop(key) for key in _LOGIN if key != "as_json"})
 
             async def main() -> Any:
-                async with login.client() as client:
-                    return await function(client, **options)
+                async with login.client(wait_s=timeout or LOGIN_TIMEOUT_S) as client:
+                    with anyio.move_on_after(timeout):
+                        return await function(client, **options)
+                raise ChatdError(f"no answer within {timeout:g} s: what was sent stays queued for the next command")
 
             show(run(main, login), as_json)
 
         kind = Parameter.KEYWORD_ONLY
         given = [Parameter(one.name, kind, default=one.default, annotation=hints[one.name]) for one in own]
-        given += [Parameter(key, kind, default=_DEFAULTS.get(key), annotation=of) for key, of in _LOGIN.items()]
+        given += [Parameter(key, kind, default=_DEFAULTS.get(key), annotation=of) for key, of in added.items()]
         vars(command)["__signature__"] = signature(function).replace(parameters=given, return_annotation=None)
         command.__annotations__ = {one.name: one.annotation for one in given}
         app.command(name or function.__name__.replace("_", "-"), help=help_text)(command)
@@ -56,11 +66,18 @@ def action(app: typer.Typer, purpose: str, help_text: str, name: str | None = No
 def show(answer: Any, as_json: bool) -> None:
     entries: Sequence[Any] = answer if isinstance(answer, list) else [] if answer is None else [answer]
     for entry in entries:
-        fields = asdict(entry) if is_dataclass(entry) and not isinstance(entry, type) else {"said": entry}
         if as_json:
-            typer.echo(json.dumps(fields, ensure_ascii=False, default=link_of))
+            typer.echo(json.dumps(fields_of(entry), ensure_ascii=False, default=link_of))
+        elif isinstance(entry, Sent):
+            typer.echo(f"{entry.cid}:{entry.seq}")
         else:
-            typer.echo("  ".join(shown(key, value) for key, value in fields.items()))
+            typer.echo("  ".join(shown(key, value) for key, value in fields_of(entry).items()))
+
+
+def fields_of(entry: Any) -> dict[str, Any]:
+    if isinstance(entry, dict):
+        return entry
+    return asdict(entry) if is_dataclass(entry) and not isinstance(entry, type) else {"said": entry}
 
 
 def shown(key: str, value: Any) -> str:

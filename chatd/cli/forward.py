@@ -4,25 +4,21 @@ from typing import Annotated
 
 import typer
 
-from chatd.cli.acting import act, forwarded
-from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Json, Place, Server, StateFile, Timeout, Token, place_of
+from chatd.cli.action import action
+from chatd.cli.login import Place
+from chatd.client import Client, NotFoundError, Sent
+from chatd.wire.schema import ErrorCode
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(help="Send a message on; its author is named, its conversation is not.")
-def forward(
+@action(app, "act", "Send a message on; its author is named, its conversation is not.", waits=True)
+async def forward(
+    client: Client,
     place: Place,
     group: Annotated[int, typer.Argument(metavar="CID", help="The conversation it goes to.")],
-    user: As,
-    as_json: Json = False,
-    timeout: Timeout = 30.0,
-    server: Server = None,
-    data: Data = DEFAULT_DATA,
-    token: Token = None,
-    state: StateFile = None,
-    tls: Ca = None,
-) -> None:
-    cid, seq = place_of(place)
-    who = (user, server, data, token, state, tls)
-    act(lambda client: forwarded(client, cid, seq, group), who, timeout, as_json)
+) -> Sent:
+    events = (await client.history(place.cid, place.seq, place.seq, 1)).events
+    if not events or events[0].tombstone:
+        raise NotFoundError(ErrorCode.NOT_FOUND, f"there is no message {place.cid}:{place.seq} for you")
+    return await client.forward(events[0], group)

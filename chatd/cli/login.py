@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import anyio
 import typer
@@ -46,7 +46,6 @@ StateFile = Annotated[
 ]
 Ca = Annotated[str | None, typer.Option("--tls", metavar="CA", help='Use TLS: a CA file, or "system".')]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
-Place = Annotated[str, typer.Argument(metavar="CID:SEQ", help="As printed by `chatd send`.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Give up after so many seconds.")]
 
 DEFAULT_SERVER = "127.0.0.1:7350"
@@ -57,12 +56,20 @@ ADMINISTRATOR = "admin"
 SILENT_S = 1.0
 
 
-def place_of(text: str) -> tuple[int, int]:
-    """(cid, seq) of CID:SEQ. BadParameter when it is none."""
+class EventPlace(NamedTuple):
+    cid: int
+    seq: int
+
+
+def place_of(text: str) -> EventPlace:
+    """BadParameter when it is none."""
     found = re.fullmatch(r"(\d{1,18}):(\d{1,18})", text)
     if found is None:
         raise typer.BadParameter(f"{text!r} is not CID:SEQ, like 7:42")
-    return int(found[1]), int(found[2])
+    return EventPlace(int(found[1]), int(found[2]))
+
+
+Place = Annotated[EventPlace, typer.Argument(metavar="CID:SEQ", parser=place_of, help="As printed by `chatd send`.")]
 
 
 def credential_of(token: str) -> Credential:

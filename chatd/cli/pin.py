@@ -4,29 +4,15 @@ from typing import Annotated
 
 import typer
 
-from chatd.cli.acting import act
-from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Json, Place, Server, StateFile, Timeout, Token, place_of
+from chatd.cli.action import action
+from chatd.cli.login import Place
+from chatd.client import Client, Sent
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(help="Pin a message of the conversation; admins may, and both in a direct one.")
-def pin(
-    place: Place,
-    user: As,
-    remove: Annotated[bool, typer.Option("--remove", help="Unpin it.")] = False,
-    as_json: Json = False,
-    timeout: Timeout = 30.0,
-    server: Server = None,
-    data: Data = DEFAULT_DATA,
-    token: Token = None,
-    state: StateFile = None,
-    tls: Ca = None,
-) -> None:
-    cid, seq = place_of(place)
-    act(
-        lambda client: client.pin(cid, seq, pinned=not remove),
-        (user, server, data, token, state, tls),
-        timeout,
-        as_json,
-    )
+@action(app, "act", "Pin a message of the conversation; admins may, and both in a direct one.", waits=True)
+async def pin(
+    client: Client, place: Place, remove: Annotated[bool, typer.Option("--remove", help="Unpin it.")] = False
+) -> Sent:
+    return await client.pin(*place, pinned=not remove)

@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Json, Login, Place, Server, Token, place_of, run
+from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Json, Login, Place, Server, Token, run
 from chatd.cli.show import safe
 from chatd.client.methods import Receipts, User
 
@@ -23,12 +23,11 @@ def receipts(
     token: Token = None,
     tls: Ca = None,
 ) -> None:
-    cid, seq = place_of(event)
     login = Login("receipts", user, server, data, token, None, tls)
 
     async def main() -> tuple[Receipts, dict[int, User]]:
         async with login.client() as client:
-            found = await client.receipts(cid, seq)
+            found = await client.receipts(*event)
             return found, await client.users([reader.user for reader in found.by_member])
 
     found, users = run(main, login)

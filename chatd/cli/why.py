@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from chatd.cli.login import DEFAULT_DATA, Ca, Data, Json, Place, Server, Token, administrator, place_of, run
+from chatd.cli.login import DEFAULT_DATA, Ca, Data, Json, Place, Server, Token, administrator, run
 from chatd.cli.show import local_time
 from chatd.client.methods import Hop
 
@@ -22,12 +22,10 @@ def why(
     token: Token = None,
     tls: Ca = None,
 ) -> None:
-    cid, seq = place_of(event)
-
     async def main() -> tuple[list[Hop], bool]:
         async with administrator(server, data, token, tls) as client:
             reader = await client.user_named(user)
-            return await client.admin_why(cid, seq, reader.id)
+            return await client.admin_why(*event, reader.id)
 
     hops, aged_out = run(main)
     for hop in hops:
