@@ -215,10 +215,8 @@ class Loader:
             self._core.put_device(device, newest.uid, cseq_max, newest.flags)
         return True
 
-    def _apply_conversation(
-        self, folded_pos: int, cid: int, found: tuple[ConversationRow | None, list[MemberRow], list[tuple[int, int]]]
-    ) -> bool:
-        row, members, folded_mutes = found
+    def _apply_conversation(self, folded_pos: int, cid: int, found: "Stored") -> bool:
+        row = found.row
         if not self._rows.is_current(folded_pos):
             return False
         newest = self._rows.unfolded_row("conversation", cid) or row
@@ -228,11 +226,11 @@ class Loader:
             self._core.no_conversation(cid)
             return True
         heads = (0, 0, 0, 0) if row is None else (row.head_seq, row.message_count, row.last_ts, row.changed_pos)
-        muted = dict(folded_mutes)
+        muted = dict(found.muted)
         muted |= {one.uid: one.muted_until_s for one in self._rows.unfolded_of("restriction", cid)}
         denied = denied_words(newest.kind, unpacked_denials(newest.denied))
-        rules = (newest.slow_mode_s, denied, muted.items())
-        self._core.put_conversation(cid, newest.kind, newest.flags, *heads, list(members), *rules)
+        rules = (newest.slow_mode_s, denied, muted.items(), found.spoke)
+        self._core.put_conversation(cid, newest.kind, newest.flags, *heads, list(found.members), *rules)
         return True
 
     def _apply_idempotency(self, folded_pos: int, question: Question, stored: Any) -> bool:
@@ -270,6 +268,23 @@ def _read_request_key(view: View, value: tuple[int, bytes]) -> RequestKeyRow | N
     return None if result is None else RequestKeyRow(*value, result, 0)
 
 
+class Stored(NamedTuple):
+    """A conversation as the main database has it. spoke: (user, ts_ms) of those whom slow mode may still hold."""
+
+    row: ConversationRow | None
+    members: list[MemberRow]
+    muted: list[tuple[int, int]]
+    spoke: list[tuple[int, int]]
+
+
+def _read_conversation(view: View, cid: int) -> Stored:
+    row = view.conversation(cid)
+    spoke = []
+    if row is not None and row.slow_mode_s:
+        spoke = view.speakers(cid, row.head_seq, row.last_ts - 1000 * (row.slow_mode_s + 1))
+    return Stored(row, view.members(cid), view.muted(cid), spoke)
+
+
 def _read_event(view: View, place: tuple[int, int]) -> EventRow | None:
     rows = view.events(place[0], place[1], place[1], 1, 1)
     return rows[0] if rows else None
@@ -300,7 +315,7 @@ _READS: dict[str, Callable[[View, Any], Any]] = {
     "event": _read_event,
     "user": lambda view, user: view.user(user),
     "device": lambda view, device: view.device(device),
-    "conversation": lambda view, cid: (view.conversation(cid), view.members(cid), view.muted(cid)),
+    "conversation": _read_conversation,
     "read_count": lambda view, question: view.message_count_at(question[0], question[2]),
     "idempotency": lambda view, question: view.stored_send(question.device, question.cseq),
 }

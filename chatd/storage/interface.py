@@ -321,6 +321,9 @@ class Reader(Protocol):
     def view(self) -> AbstractContextManager[View]:
         """Begin a read transaction; blocks while all connections are in use. Keep it short: it pins the WAL."""
 
+    def speakers(self, cid: int, head_seq: int, since_ms: int) -> list[tuple[int, int]]:
+        """(user, ts_ms of the newest message) of those who spoke after since_ms, among the last 2,000 events."""
+
     def close(self) -> None: ...
 
 

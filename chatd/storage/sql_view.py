@@ -38,6 +38,8 @@ from chatd.storage.search.interface import CID_MAX, ChangedConversation, Interva
 _DIGEST_MASK = 2**64 - 1
 
 Row = TypeVar("Row")
+SPEAKERS_EVENTS_MAX = 2000
+"""Events that are looked through for those who spoke lately."""
 
 _USER = 'SELECT id, name, display_name, password_hash, flags, token_epoch, created_ms, about, avatar FROM "user" '
 _DEVICE = "SELECT id, uid, label, key, flags, cseq_max, created_ms FROM device "
@@ -114,12 +116,17 @@ class SqlView(ABC):
 
     _memberships: ClassVar[str]
     _conversation_ids: ClassVar[str]
+        cls._speakers = (
+            f"SELECT sender, max(ts) FROM ({cls.dialect.events}) AS found "  # noqa: S608 ours
+            "WHERE ts > ?5 AND (flags & 1) = 1 GROUP BY sender"
+        )
     _intervals: ClassVar[str]
     _event_times: ClassVar[str]
 
     @abstractmethod
     def rows(self, sql: str, *bindings: Any) -> Iterable[Sequence[Any]]:
         """Run one statement; what is not iterated over need not be read."""
+    _speakers: ClassVar[str]
 
     @abstractmethod
     def rows_of_keys(self, sql: str, keys: Iterable[Any]) -> Iterable[Sequence[Any]]:
@@ -317,6 +324,24 @@ class SqlView(ABC):
     def request_result(self, user: int, key: bytes) -> bytes | None:
         result: bytes | None = self._value("SELECT result FROM request_key WHERE uid = ?1 AND key = ?2", user, key)
         return result
+
+    def desk(self, name: str) -> DeskRow | None:
+        return self._one(DeskRow, _DESK + "WHERE name = ?1", name)
+
+    def desks(self, after: str, limit: int) -> list[DeskRow]:
+        return self._all(DeskRow, _DESK + "WHERE name > ?1 AND cid <> 0 ORDER BY name LIMIT ?2", after, limit)
+
+    def service_case(self, cid: int) -> CaseRow | None:
+        return self._one(CaseRow, _CASE + "WHERE cid = ?1", cid)
+
+    def service_cases(self, desk: int, state: int, after_cid: int, limit: int) -> list[CaseRow]:
+        sql = _CASE + "WHERE desk = ?1 AND cid > ?3 AND (state = ?2 OR ?2 = 0) ORDER BY cid LIMIT ?4"
+        return self._all(CaseRow, sql, desk, state, after_cid, limit)
+
+    def speakers(self, cid: int, head_seq: int, since_ms: int) -> list[tuple[int, int]]:
+        first_seq = max(1, head_seq - SPEAKERS_EVENTS_MAX + 1)
+        rows = self.rows(self._speakers, cid, first_seq, head_seq, SPEAKERS_EVENTS_MAX, since_ms)
+        return [(sender, ts_ms) for sender, ts_ms in rows]
 
     def rows_of(self, table: str, *key: Any) -> list[Any]:
         row_type = GROUPED_ROWS[table]

@@ -190,13 +190,14 @@ cdef class HubCore(_HubTables):
 
     def put_conversation(self, uint64_t cid, uint32_t kind, uint32_t flags, uint64_t head_seq, uint64_t message_count,
                          uint64_t last_ts, uint64_t changed_pos, list members not None, uint32_t slow_mode_s=0,
-                         object denied=_NOTHING_DENIED, object muted=()) -> None:
+                         object denied=_NOTHING_DENIED, object muted=(), object spoke=()) -> None:
         """members: (user, role, join_seq, leave_seq, delivered_seq, read_seq, read_count), one per interval. denied:
-        rights that each role does not have here; muted: (user, until_s)."""
+        rights that each role does not have here; muted: (user, until_s); spoke: (user, ts_ms of the last message),
+        for slow mode."""
         cdef hub_rules_t rules
         cdef hub_conversation_t* c
         hub_rules_read(&rules, flags, slow_mode_s, denied)
-        c = hub_conversation_put(self._h, cid, members, muted)
+        c = hub_conversation_put(self._h, cid, members, muted, spoke)
         c.kind = kind
         hub_rules_set(c, &rules)
         c.touched_pos = max(c.touched_pos, changed_pos)

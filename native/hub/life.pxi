@@ -67,7 +67,8 @@ cdef void hub_dispose(hub_t* h) noexcept nogil:
     free(h)
 
 # The entry with the members that the main database has; see HubCore.put_conversation. Never NULL: raises MemoryError.
-cdef hub_conversation_t* hub_conversation_put(hub_t* h, uint64_t cid, list members, object muted) except NULL:
+cdef hub_conversation_t* hub_conversation_put(hub_t* h, uint64_t cid, list members, object muted,
+                                              object spoke) except NULL:
     cdef hub_conversation_t* c = hub_conversation_need(h, cid)
     cdef hub_member_t m
     cdef hub_member_t* member
@@ -89,6 +90,10 @@ cdef hub_conversation_t* hub_conversation_put(hub_t* h, uint64_t cid, list membe
         member = hub_member(c, user)
         if member != NULL:
             member.muted_until_s = until_s
+    for user, ts_ms in spoke:
+        member = hub_member(c, user)
+        if member != NULL:
+            member.spoke_s = max(member.spoke_s, hub_second_after(ts_ms))
     return c
 
 # An interval with its record and its way back. False: no memory, nothing changed.

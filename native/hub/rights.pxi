@@ -5,7 +5,7 @@
 # reload costs the same with a million members, and a SEND looks at two words. Muting belongs to a member and lasts
 # until a second of wall time. Slow mode belongs to a conversation: messages of one member there have at least so many
 # seconds between them; the time of a member's last one is rounded up to a second, so nobody is ever too early. It is
-# not stored: after a restart it is known as far as the tail reaches.
+# not stored by itself: a conversation in slow mode is loaded with those times, from its newest 2,000 events.
 # What Python changes here takes effect within its turn and is undone with its batch.
 
 cdef enum:

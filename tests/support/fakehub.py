@@ -32,7 +32,7 @@ class FakeHub:
             self.devices[device] = (user, 0, 0)
 
     def conversation(self, cid: int, *users: int, kind: int = 2, flags: int = 0, role: int = 1, **rules: Any) -> None:
-        """rules: slow_mode_s, denied and muted of put_conversation."""
+        """rules: slow_mode_s, denied, muted and spoke of put_conversation."""
         members = [(user, role, 1, 0, 0, 0, 0) for user in sorted(users)]
         self.conversations[cid] = (kind, flags, 0, 0, 0, 0, members)
         self.rules[cid] = rules

@@ -186,6 +186,7 @@ class PlainCore:
         slow_mode_s: int = 0,
         denied: Any = NOTHING_DENIED,
         muted: Any = (),
+        spoke: Any = (),
     ) -> None:
         if cid not in self._conversations:
             self._undo.setdefault(cid, None)

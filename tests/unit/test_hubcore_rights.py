@@ -180,6 +180,14 @@ def test_slow_mode_is_known_after_replay_as_far_as_the_tail_reaches(hub: FakeHub
     assert said(after, fresh, again, 2) == 0
 
 
+def test_slow_mode_knows_from_the_database_who_spoke(hub: FakeHub, shard: FakeShard, alice: Session) -> None:
+    spoke = [(1, hub.now_ms - 4_000), (1, hub.now_ms - 9_000), (99, hub.now_ms)]
+    hub.conversation(CID, 1, 2, slow_mode_s=10, spoke=spoke)
+    assert said(hub, shard, alice, 1) == ErrorCode.RATE_LIMITED
+    hub.now_ms += 7_000
+    assert said(hub, shard, alice, 1) == 0
+
+
 def test_present_members_come_in_pages(hub: FakeHub) -> None:
     hub.conversation(CID, 1, 2, 5, 9)
     hub.answer(("need_conversation", CID))

@@ -74,6 +74,9 @@ def test_folded_events_equal_the_model(place: StorePlace, store: Store, folder: 
             conversation = view.conversation(cid)
             assert conversation is not None
             assert (conversation.head_seq, conversation.message_count) == (head, head)
+            since_ms = model[head // 2][2] - 1 if model else 0
+            spoke = {event[3]: event[2] for event in model if event[2] > since_ms and event[10] & 1}
+            assert dict(view.speakers(cid, head, since_ms)) == spoke
         for (device, cseq), (cid, seq) in traffic.idempotency.items():
             stored = traffic.events.get((cid, seq))
             expected = StoredSend(cid, seq, stored[2] if stored else 0, stored[8] % 2**64 if stored else 0)

@@ -146,6 +146,7 @@ class ReferenceHubCore:
         slow_mode_s: int = 0,
         denied: Sequence[int] = NOTHING_DENIED,
         muted: Iterable[tuple[int, int]] = (),
+        spoke: Iterable[tuple[int, int]] = (),
     ) -> None:
         conversation = self._hub.conversation(cid)
         for user, role, join_seq, leave_seq, delivered_seq, read_seq, read_count in members:
@@ -159,6 +160,10 @@ class ReferenceHubCore:
             member = conversation.member(user)
             if member is not None:
                 member.muted_until_s = until_s
+        for user, ts_ms in spoke:
+            member = conversation.member(user)
+            if member is not None:
+                member.spoke_s = max(member.spoke_s, rights.second_after(ts_ms))
         conversation.kind, conversation.flags = kind, flags
         conversation.slow_mode_s, conversation.denied = slow_mode_s, tuple(denied)
         conversation.touched_pos = max(conversation.touched_pos, changed_pos)
