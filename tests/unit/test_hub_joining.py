@@ -210,3 +210,30 @@ async def test_a_guest_joins_as_one_and_becomes_a_member_by_the_upgrade(tmp_path
             await rig.fold()
         assert await refused(rig, guest, Method.ACCOUNT_UPGRADE, params) == ErrorCode.FORBIDDEN
         await rig.request(guest, Method.CONVERSATION_CREATE, {1: 2, 2: "my own"})
+
+
+async def test_receipts_count_those_who_can_read_the_event(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        cid, owner = await owned(rig)
+        ann, bob, cyd = [await rig.user(name) for name in ("ann", "bob", "cyd")]
+        await rig.request(owner, Method.MEMBER_ADD, {1: cid, 2: [ann]})
+        old = await rig.say(cid, owner, "old")
+        await rig.request(ann, Method.MEMBER_LEAVE, {1: cid})
+        new = await rig.say(cid, owner, "new")
+        await rig.request(owner, Method.CONVERSATION_SET_RULES, {1: cid, 3: 3})
+        await rig.request(owner, Method.MEMBER_ADD, {1: cid, 2: [bob]})
+        await rig.request(owner, Method.CONVERSATION_SET_RULES, {1: cid, 3: 0})
+        await rig.request(owner, Method.MEMBER_ADD, {1: cid, 2: [ann, cyd]})
+
+        async def readers(seq: int) -> list[int]:
+            answer = await rig.request(owner, Method.RECEIPT_GET, {1: cid, 2: seq})
+            assert answer[1] == len(answer[4])
+            return [entry[0] for entry in answer[4]]
+
+        for user in (ann, bob, cyd):
+            known = set(await readable(rig, user, cid))
+            assert (user in await readers(old), user in await readers(new)) == (old in known, new in known), user
+        assert await readers(old) == [ann], "who was there then and has come back"
+        assert await readers(new) == [bob], "who came later and was shown the last three"
+        assert (await rig.request(ann, Method.RECEIPT_GET, {1: cid, 2: old}))[1] == 1
+        assert await refused(rig, ann, Method.RECEIPT_GET, {1: cid, 2: new}) == ErrorCode.NOT_FOUND
