@@ -11,6 +11,8 @@ PREFIXES = {
     "notice": "NOTICE",
     "presence": "PRESENCE",
     "audience": "AUDIENCE",
+    "command_state": "COMMAND",
+    "case_state": "CASE",
     "credential": "CREDENTIAL",
     "conversation_kind": "CONVERSATION",
     "member_state": "MEMBER_STATE",

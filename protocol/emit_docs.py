@@ -171,6 +171,8 @@ TABLES: dict[str, Callable[[Schema, str], str]] = {
     "conversation_kinds": codes_line("conversation_kind"),
     "presence": codes_line("presence"),
     "audiences": codes_line("audience"),
+    "command_states": codes_line("command_state"),
+    "case_states": codes_line("case_state"),
     "roles": codes_line("role"),
     "rights": bits_table("right"),
     "kinds": kinds_table,

@@ -11,6 +11,8 @@ ENUMS = {  # table: (class, base, docstring)
     "notice": ("NoticeTopic", "IntEnum", "NOTICE.topic."),
     "presence": ("PresenceState", "IntEnum", "What is seen of a user."),
     "audience": ("Audience", "IntEnum", "Who may see a user's presence."),
+    "command_state": ("CommandState", "IntEnum", "COMMAND_RESULT.state."),
+    "case_state": ("CaseState", "IntEnum", "State of a case of a service desk."),
     "credential": ("Credential", "IntEnum", "AUTH.credential."),
     "conversation_kind": ("ConversationKind", "IntEnum", "Kind of a conversation."),
     "member_state": ("MemberState", "IntEnum", "State in a SYNC entry."),

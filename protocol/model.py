@@ -12,7 +12,7 @@ STATES = {"before": 1, "live": 2, "any": 3}
 SIDES = {"client": 1, "server": 2, "both": 3}
 CODED = (
     *("error", "close", "kind", "ephemeral_kind", "method", "notice", "presence", "audience"),
-    *("credential", "conversation_kind", "role"),
+    *("credential", "conversation_kind", "role", "command_state", "case_state"),
 )
 THEN = {"ticket": 1, "fresh": 2, "stop": 3}
 

@@ -155,6 +155,23 @@ class Audience(IntEnum):
     CONTACTS = 3
 
 
+class CommandState(IntEnum):
+    """COMMAND_RESULT.state."""
+
+    ACCEPTED = 1
+    DONE = 2
+    FAILED = 3
+    EXPIRED = 4
+
+
+class CaseState(IntEnum):
+    """State of a case of a service desk."""
+
+    OPEN = 1
+    ASSIGNED = 2
+    CLOSED = 3
+
+
 class Credential(IntEnum):
     """AUTH.credential."""
 
@@ -209,6 +226,7 @@ class Right(IntFlag):
     ROLES = 512
     DELETE = 1024
     SEE_MEMBERS = 2048
+    COMMAND = 4096
 
 
 class Kind(IntEnum):
@@ -229,6 +247,10 @@ class Kind(IntEnum):
     RECALL = 18
     REACTION = 19
     PIN = 20
+    COMMAND = 26
+    COMMAND_RESULT = 27
+    CASE_CHANGED = 28
+    CASE_RATED = 29
     CONVERSATION_CREATED = 32
     MEMBERS_ADDED = 33
     MEMBERS_REMOVED = 34
@@ -310,6 +332,13 @@ class Method(IntEnum):
     REPORT = 80
     REPORT_LIST = 81
     REPORT_RESOLVE = 82
+    DESK_SET = 83
+    DESK_LIST = 84
+    CASE_OPEN = 85
+    CASE_LIST = 86
+    CASE_ASSIGN = 87
+    CASE_CLOSE = 88
+    CASE_RATE = 89
     ADMIN_USER_CREATE = 100
     ADMIN_USER_LIST = 101
     ADMIN_USER_REVOKE = 102
@@ -325,6 +354,9 @@ class Method(IntEnum):
     MENTIONS_UNREAD = 205
     MESSAGE_STATES = 206
     PIN_LIST = 207
+    DEVICE_OPEN = 208
+    COMMAND_LIST = 209
+    KIND_LIST = 210
     SEARCH = 220
     RECEIPT_GET = 240
     PRESENCE_SET = 241
@@ -1348,6 +1380,63 @@ KINDS: Final[dict[int, KindRule]] = {
             (
                 Field("target", "varint"),
                 Field("pinned", "u8"),
+            ),
+        ),
+    ),
+    Kind.COMMAND: KindRule(
+        message=False,
+        client=True,
+        judged=True,
+        payload_bytes_max=8192,
+        layout=Layout(
+            "COMMAND",
+            (
+                Field("name", "str", limit=64),
+                Field("device", "varint"),
+                Field("expires_s", "varint"),
+                Field("arguments", "rest"),
+            ),
+        ),
+    ),
+    Kind.COMMAND_RESULT: KindRule(
+        message=False,
+        client=True,
+        judged=True,
+        payload_bytes_max=8192,
+        layout=Layout(
+            "COMMAND_RESULT",
+            (
+                Field("command", "varint"),
+                Field("state", "u8"),
+                Field("content", "rest"),
+            ),
+        ),
+    ),
+    Kind.CASE_CHANGED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "CASE_CHANGED",
+            (
+                Field("case", "varint"),
+                Field("state", "u8"),
+                Field("agent", "varint"),
+                Field("customer", "varint"),
+            ),
+        ),
+    ),
+    Kind.CASE_RATED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "CASE_RATED",
+            (
+                Field("case", "varint"),
+                Field("stars", "u8"),
             ),
         ),
     ),

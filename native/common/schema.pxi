@@ -116,6 +116,19 @@ cdef enum:
     AUDIENCE_NOBODY = 2
     AUDIENCE_CONTACTS = 3
 
+# command_state
+cdef enum:
+    COMMAND_ACCEPTED = 1
+    COMMAND_DONE = 2
+    COMMAND_FAILED = 3
+    COMMAND_EXPIRED = 4
+
+# case_state
+cdef enum:
+    CASE_OPEN = 1
+    CASE_ASSIGNED = 2
+    CASE_CLOSED = 3
+
 # credential
 cdef enum:
     CREDENTIAL_JWT = 1
@@ -161,6 +174,7 @@ cdef enum:
     RIGHT_ROLES = 512
     RIGHT_DELETE = 1024
     RIGHT_SEE_MEMBERS = 2048
+    RIGHT_COMMAND = 4096
 
 # kind
 cdef enum:
@@ -179,6 +193,10 @@ cdef enum:
     KIND_RECALL = 18
     KIND_REACTION = 19
     KIND_PIN = 20
+    KIND_COMMAND = 26
+    KIND_COMMAND_RESULT = 27
+    KIND_CASE_CHANGED = 28
+    KIND_CASE_RATED = 29
     KIND_CONVERSATION_CREATED = 32
     KIND_MEMBERS_ADDED = 33
     KIND_MEMBERS_REMOVED = 34
@@ -256,6 +274,13 @@ cdef enum:
     METHOD_REPORT = 80
     METHOD_REPORT_LIST = 81
     METHOD_REPORT_RESOLVE = 82
+    METHOD_DESK_SET = 83
+    METHOD_DESK_LIST = 84
+    METHOD_CASE_OPEN = 85
+    METHOD_CASE_LIST = 86
+    METHOD_CASE_ASSIGN = 87
+    METHOD_CASE_CLOSE = 88
+    METHOD_CASE_RATE = 89
     METHOD_ADMIN_USER_CREATE = 100
     METHOD_ADMIN_USER_LIST = 101
     METHOD_ADMIN_USER_REVOKE = 102
@@ -271,6 +296,9 @@ cdef enum:
     METHOD_MENTIONS_UNREAD = 205
     METHOD_MESSAGE_STATES = 206
     METHOD_PIN_LIST = 207
+    METHOD_DEVICE_OPEN = 208
+    METHOD_COMMAND_LIST = 209
+    METHOD_KIND_LIST = 210
     METHOD_SEARCH = 220
     METHOD_RECEIPT_GET = 240
     METHOD_PRESENCE_SET = 241
@@ -410,6 +438,7 @@ cdef enum:
     LIMIT_CONTACT_EMAIL_BYTES_MAX = 254
     LIMIT_TYPED_NAME_BYTES_MAX = 64
     LIMIT_REACTION_EMOJI_BYTES_MAX = 32
+    LIMIT_COMMAND_NAME_BYTES_MAX = 64
     LIMIT_CONVERSATION_CREATED_TITLE_BYTES_MAX = 128
     LIMIT_MEMBERS_ADDED_USERS_COUNT_MAX = 500
     LIMIT_MEMBERS_REMOVED_USERS_COUNT_MAX = 500
@@ -504,6 +533,10 @@ cdef extern from *:
         [18] = { 1, 0, 1, 1, 9 },
         [19] = { 1, 0, 1, 1, 64 },
         [20] = { 1, 0, 1, 1, 16 },
+        [26] = { 1, 0, 1, 1, 8192 },
+        [27] = { 1, 0, 1, 1, 8192 },
+        [28] = { 1, 0, 0, 0, 0 },
+        [29] = { 1, 0, 0, 0, 0 },
         [32] = { 1, 0, 0, 0, 0 },
         [33] = { 1, 0, 0, 0, 0 },
         [34] = { 1, 0, 0, 0, 0 },
