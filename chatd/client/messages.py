@@ -130,6 +130,15 @@ class Messages:
     async def pin(self, cid: int, seq: int, pinned: bool = True) -> Sent:
         return await self.send_fields(cid, Kind.PIN, {"target": seq, "pinned": int(pinned)})
 
+    async def kinds(self) -> dict[str, str | None]:
+        """Names of TYPED messages that this server knows → the schema of their content as JSON, None: not said."""
+        found: dict[str, str | None] = {}
+        while True:
+            result = await self.request(Method.KIND_LIST, {1: max(found, default="")})
+            found.update(dict(result[1]))
+            if not result[2]:
+                return found
+
     # ------------------------------------------------------------ later
 
     async def schedule(

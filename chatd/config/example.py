@@ -7,10 +7,10 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from chatd.config.load import Settings
-from chatd.config.model import Issuer, OwnRole, Section
+from chatd.config.model import Issuer, OwnKind, OwnRole, Section
 
 WIDTH = 110
-TABLES = {"issuers", "roles"}
+TABLES = {"issuers", "kinds", "roles"}
 """Settings that are tables of their own; a sample of each stands at the end."""
 HEAD = """\
 # chatd.toml: every setting with its default. `chatd serve --check` says what is wrong with a configuration.
@@ -28,7 +28,7 @@ def example_toml() -> str:
             parts.append(_section(name, default))
         else:
             parts.append(_entry(name, field, default))
-    parts += [_issuer(), _role()]
+    parts += [_issuer(), _role(), _kind()]
     return "\n".join(parts)
 
 
@@ -59,6 +59,11 @@ def _entry(name: str, field: FieldInfo, value: Any) -> str:
 def _role() -> str:
     sample = {"code": 8, "name": "herald", "inherits": "member", "grants": ["mention_all"], "denies": []}
     return _table("hub.roles", OwnRole, {name: json.dumps(value) for name, value in sample.items()})
+
+
+def _kind() -> str:
+    shape = '{ type = "object", required = ["title"], properties = { title = { type = "string", maxLength = 100 } } }'
+    return _table("hub.kinds", OwnKind, {"name": json.dumps("event"), "content": shape})
 
 
 def _table(name: str, section: type[Section], values: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ the help are made from these fields, so a setting cannot exist without its expla
 import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -197,6 +197,15 @@ class OwnRole(Section):
     """Rights it does not have after all."""
 
 
+class OwnKind(Section):
+    """A kind of TYPED messages."""
+
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9_.:/-]{1,64}$")]
+    """As messages of this kind bear it."""
+    content: dict[str, Any]
+    """What their content looks like: a part of JSON Schema, see docs/internals/conversations.md."""
+
+
 class Hub(Section):
     """What all users share: order, store, directory."""
 
@@ -254,6 +263,10 @@ class Hub(Section):
     """Scheduled messages of one user."""
     drafts_max: Annotated[int, Field(ge=0, le=10_000)] = 1000
     """Conversations in which one user has a draft."""
+    commands_max: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Commands of one device that wait for their final result; more get LIMIT_REACHED."""
+    kinds: Annotated[list[OwnKind], Field(max_length=64)] = []
+    """Kinds of messages beside those of plugins. Read at start only."""
     calls_in_progress_max: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """SYNC, PULL and REQUEST being worked on; more get BUSY."""
     pulls_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 10

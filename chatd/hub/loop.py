@@ -68,9 +68,11 @@ class Hub:
         judge: Judge = refuse_all,
         timed: Mapping[str, Timed] | None = None,
         search_index: SearchReader | None = None,
+        kinds: Mapping[str, Any] | None = None,
     ) -> None:
         """on_link_lost: told when the ring of a shard turns out corrupt and the supervisor has to make a new link.
         in_thread: how reads of the main database leave the loop. search_index: None where no indexer runs.
+        kinds: names of TYPED messages, with what the services know of them.
         """
         self.core = core
         self.clock = clock
@@ -99,6 +101,7 @@ class Hub:
         self.rpc = Rpc(self, rpc_methods)
         self.presence = Presence(self)
         self.judging = Judging(self, judge)
+        self.kinds = dict(kinds or {})
         self.timers = Timers(self, dict(timed or {}))
         self._free_gate = FreeGate(core, clock)
         self._sleep: trio.CancelScope | None = None

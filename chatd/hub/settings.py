@@ -47,6 +47,10 @@ class HubSettings:
     """Of a user."""
     drafts_max: int = 1000
     """Of a user."""
+    commands_max: int = 100
+    """Of a device, without a final result."""
+    kinds: tuple[Mapping[str, Any], ...] = ()
+    """The operator's own: name and content, a schema."""
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> "HubSettings":

@@ -10,7 +10,7 @@ from chatd import secrets
 from chatd.config import Settings
 from chatd.errors import ConfigError
 from chatd.supervisor.listeners import probe
-from chatd.supervisor.plan import checked_roles
+from chatd.supervisor.plan import checked_kinds, checked_roles
 
 
 def report(settings: Settings) -> int:
@@ -28,7 +28,7 @@ def findings(settings: Settings) -> Iterator[str]:
     yield from _data(settings)
     yield from _secrets(settings)
     yield from _relations(settings)
-    yield from _roles(settings)
+    yield from _own(settings)
     yield from _tls(settings)
     for address in [*settings.listen.tcp, *settings.listen.tls]:
         problem = probe(address) if address.port else None
@@ -69,11 +69,13 @@ def _secrets(settings: Settings) -> Iterator[str]:
         yield str(error)
 
 
-def _roles(settings: Settings) -> Iterator[str]:
-    try:
-        checked_roles(settings)
-    except ConfigError as error:
-        yield str(error)
+def _own(settings: Settings) -> Iterator[str]:
+    """Roles and kinds of messages."""
+    for check in (checked_roles, checked_kinds):
+        try:
+            check(settings)
+        except ConfigError as error:
+            yield str(error)
 
 
 def _relations(settings: Settings) -> Iterator[str]:

@@ -19,7 +19,7 @@ from chatd.storage.stores import refuse_to_mix
 from chatd.supervisor.core import Supervisor
 from chatd.supervisor.listeners import Listener, close_listeners, open_listeners
 from chatd.supervisor.notify import notify
-from chatd.supervisor.plan import checked_roles
+from chatd.supervisor.plan import checked_kinds, checked_roles
 from chatd.supervisor.status import read_status, remove_status, running_on, write_status
 
 KEY_CHECK_INTERVAL_S = 600.0
@@ -36,6 +36,7 @@ def serve(settings: Settings, config_file: Path | None, flags: dict[str, Any]) -
     secrets.rotate_ticket_keys(settings.data, settings.auth.ticket_key_lifetime_s, time.time())
     keys = secrets.load(settings)
     checked_roles(settings)
+    checked_kinds(settings)
     shards = 1 if settings.process.inline else settings.shard_count
     listeners = open_listeners(settings, shards)
     try:

@@ -11,6 +11,7 @@ from chatd.hub.commit import abort_process
 from chatd.hub.core import Core
 from chatd.hub.loop import Command, Hub
 from chatd.hub.settings import HubSettings
+from chatd.services.messages import typed
 from chatd.services.messages.due import TIMED
 from chatd.services.messages.judge import judge
 from chatd.services.registry import Registry
@@ -43,6 +44,7 @@ def make_hub(
         judge=judge,
         timed=TIMED,
         search_index=search_index,
+        kinds=typed.registered(settings.kinds),
     )
     return registry.hub
 

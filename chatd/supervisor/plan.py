@@ -95,3 +95,13 @@ def checked_roles(settings: Settings) -> list[dict[str, Any]]:
     except ValueError as error:
         raise ConfigError(f"hub.roles: {error}") from error
     return own
+
+
+def checked_kinds(settings: Settings) -> None:
+    """ConfigError names the kind of messages, of the configuration or of a plugin, whose schema cannot be."""
+    from chatd.services.messages.typed import registered  # the hub's; nobody else needs it
+
+    try:
+        registered(plain(settings.hub)["kinds"])
+    except ValueError as error:
+        raise ConfigError(f"hub.kinds: {error}") from error

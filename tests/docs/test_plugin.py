@@ -1,5 +1,6 @@
 """The example plugin of the documentation: installed, loaded by a real server, and asked about every message."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 from support.live import Peer, peer
 
 from chatd.testing import ChatdServer
-from chatd.wire.schema import ErrorCode, Kind, Op
+from chatd.wire.schema import ErrorCode, Kind, Method, Op
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "chatd-poll"
 POLL = {"question": "Lunch?", "choices": ["soup", "salad"]}
@@ -51,8 +52,11 @@ async def test_the_plugin_decides_what_a_poll_is(with_plugin: ChatdServer) -> No
         pushed = (await bob.delivered(cid, ack["seq"]))[-1]
         assert msgpack.unpackb(pushed["payload"][1 + len("poll") :]) == POLL
         for wrong, why in (
-            ({"question": " ", "choices": ["a", "b"]}, "question"),
-            ({**POLL, "choices": []}, "choices"),
+            ({"question": "", "choices": ["a", "b"]}, "content.question has at least 1"),
+            ({**POLL, "choices": []}, "content.choices has at least 2"),
+            ({**POLL, "choices": ["a", 5]}, "content.choices[1] is of type"),
+            ({**POLL, "anonymous": True}, "content has no 'anonymous'"),
+            ({**POLL, "choices": ["a", "a"]}, "two choices are the same"),
         ):
             nak = await poll(ann, cid, wrong)
             assert (nak.op, nak["code"]) == (Op.SEND_NAK, ErrorCode.BAD_REQUEST)
@@ -60,3 +64,5 @@ async def test_the_plugin_decides_what_a_poll_is(with_plugin: ChatdServer) -> No
             assert why in nak["text"]
         unknown = await ann.act(cid, Kind.TYPED, name="quiz", content=b"")
         assert unknown["code"] == ErrorCode.UNSUPPORTED
+        (kind,) = (await bob.call(Method.KIND_LIST))[1]
+        assert (kind[0], json.loads(kind[1])["required"]) == ("poll", ["question", "choices"])

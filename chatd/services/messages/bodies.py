@@ -100,4 +100,4 @@ def _check_fields(hub: "Hub", kind: int, fields: dict[str, Any]) -> None:
     if kind == Kind.CONTACT and fields["user"] and hub.rows.find("user", fields["user"]) is None:
         raise CallError(ErrorCode.NOT_FOUND, f"there is no user {fields['user']}")
     if kind == Kind.TYPED:
-        typed.check(fields["name"], fields["content"])
+        typed.check(hub, fields["name"], fields["content"])

@@ -1,7 +1,7 @@
 """Scheduled messages, drafts, and what messages have become."""
 
 from chatd.services import params
-from chatd.services.messages import drafts, scheduled, states
+from chatd.services.messages import drafts, scheduled, states, typed
 from chatd.services.method import CID, GUEST, PAGE_MAX, USER, Method, Table, page
 from chatd.services.params import Param
 from chatd.wire.schema import SEND_BODY_BYTES_MAX, TEXT_BYTES_MAX
@@ -10,6 +10,7 @@ from chatd.wire.schema import Method as Code
 TARGETS_PER_REQUEST_MAX = 100
 # A page of whole drafts has to fit into a frame.
 DRAFTS_PAGE_MAX = 7
+KINDS_PAGE_MAX = 10
 EXTENSIONS = Param(5, "extensions", params.data(1024), b"")
 
 TABLE: Table = {
@@ -33,4 +34,9 @@ TABLE: Table = {
         states.states, (CID, Param(2, "targets", params.identifiers(TARGETS_PER_REQUEST_MAX))), GUEST
     ),
     Code.PIN_LIST: Method(states.pins, (CID,), GUEST),
+    Code.KIND_LIST: Method(
+        typed.list_kinds,
+        (Param(1, "after", params.public_name, ""), Param(2, "limit", params.limit(KINDS_PAGE_MAX), KINDS_PAGE_MAX)),
+        GUEST,
+    ),
 }
