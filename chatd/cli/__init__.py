@@ -24,6 +24,7 @@ COMMANDS = (
     *("send", "reply", "edit", "recall", "react", "pin", "forward", "schedule", "draft"),
     *("tail", "history", "search", "export", "receipts", "presence", "chat"),
     *("group", "invite", "join", "contact", "own", "report"),
+    *("command", "desk", "kinds"),
     *("decode", "check", "migrate", "why"),
 )
 

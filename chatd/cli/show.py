@@ -14,6 +14,8 @@ from chatd.wire.errors import WireError
 from chatd.wire.schema import Kind
 
 KIND_NAMES = {kind.value: kind.name for kind in Kind}
+COMMAND_STATES = {state.value: state.name.lower() for state in schema.CommandState}
+CASE_STATES = {state.value: state.name.lower() for state in schema.CaseState}
 
 
 def local_time(time_ms: int, pattern: str = "%Y-%m-%d %H:%M:%S") -> str:
@@ -56,6 +58,7 @@ WHAT_HAPPENED: dict[int, str] = {
     Kind.MEMBER_JOINED: "{user} joined",
     Kind.ARCHIVED: "archived the conversation or opened it again",
     Kind.DELETED: "deleted the conversation {title}",
+    Kind.CASE_RATED: "rated case {case}: {stars} of 5",
     Kind.PUBLIC_NAME_CHANGED: "set the public name {name}",
 }
 
@@ -106,6 +109,14 @@ def event_text(event: Event, names: dict[int, str]) -> str:
         case Kind.STICKER | Kind.IMAGE | Kind.VOICE | Kind.VIDEO | Kind.FILE | Kind.LOCATION | Kind.CONTACT:
             about = fields.get("caption") or fields.get("name") or fields.get("emoji") or ""
             return f"[{KIND_NAMES[event.kind].lower()}] {about}".rstrip()
+        case Kind.COMMAND:
+            return f"command {fields.get('name', '')} {printable(fields.get('arguments', b''))}".rstrip()
+        case Kind.COMMAND_RESULT:
+            state = COMMAND_STATES.get(fields.get("state", 0), "?")
+            return f"command {fields.get('command', 0)} {state}: {printable(fields.get('content', b''))}"
+        case Kind.CASE_CHANGED:
+            agent = f", {name(fields['agent'])} has it" if fields.get("agent") else ""
+            return f"case {fields.get('case', 0)} is {CASE_STATES.get(fields.get('state', 0), '?')}{agent}"
         case Kind.CONVERSATION_CREATED:
             return f"created the conversation {fields.get('title') or ''}".rstrip()
         case Kind.MEMBERS_ADDED:

@@ -5,6 +5,7 @@ No compiler is needed, and no part of the server is imported.
 """
 
 from chatd.client.client import Client, CredentialSource
+from chatd.client.commands import Command, CommandFailed, CommandResult, Commands
 from chatd.client.errors import (
     AuthError,
     ClientError,
@@ -57,6 +58,10 @@ __all__ = [
     "Client",
     "ClientError",
     "ClosedError",
+    "Command",
+    "CommandFailed",
+    "CommandResult",
+    "Commands",
     "Credential",
     "CredentialSource",
     "Ephemeral",

@@ -21,11 +21,11 @@ import anyio
 import anyio.to_thread
 from anyio.abc import ByteStream, TaskGroup
 
+from chatd.client.commands import CommandMethods
 from chatd.client.errors import ClientError, ClosedError, NoAnswerError, UnreachableError
-from chatd.client.history import HistoryMethods, beginning
+from chatd.client.history import beginning
 from chatd.client.inbox import Page
 from chatd.client.login import Credential
-from chatd.client.messages import Messages
 from chatd.client.model import Event, Overview, Promise, Sent, Settings
 from chatd.client.session import ClientSession
 from chatd.client.state import State
@@ -43,7 +43,7 @@ Value = TypeVar("Value")
 CredentialSource = Credential | Callable[[], Awaitable[Credential]]
 
 
-class Client(Messages, HistoryMethods):
+class Client(CommandMethods):
     """One device of one user; an async context manager that stays connected until it is left.
 
     server: "host:port". credential: a Credential, or an async function that makes one whenever it is needed (tokens

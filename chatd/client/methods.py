@@ -7,6 +7,7 @@ from chatd.client.asking import PAGE
 from chatd.client.errors import NotFoundError
 from chatd.client.groups import GroupMethods
 from chatd.client.people import PeopleMethods
+from chatd.client.service import ServiceMethods
 from chatd.wire.schema import Audience, ConversationKind, ErrorCode, Method, Role
 
 NAMES_MAX = 100
@@ -85,7 +86,7 @@ class Hop:
     detail: str
 
 
-class Methods(GroupMethods, PeopleMethods):
+class Methods(GroupMethods, PeopleMethods, ServiceMethods):
     """Typed helpers over `request`: RefusedError by what the server says, NoAnswerError when time is over."""
 
     # ------------------------------------------------------------ users

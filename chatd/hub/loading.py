@@ -305,6 +305,8 @@ _ROW_READS: dict[tuple[str, bool], Callable[[View, Any], Any]] = {
     ("relation", False): lambda view, value: view.relation(*value),
     ("own_setting", False): lambda view, value: view.own_setting(*value),
     ("report", False): lambda view, value: view.report(value),
+    ("desk", False): lambda view, value: view.desk(value),
+    ("service_case", False): lambda view, value: view.service_case(value),
     ("request_key", False): _read_request_key,
     ("presence", False): lambda view, value: view.presence(value),
     ("last_seen", False): lambda view, value: view.last_seen(value),

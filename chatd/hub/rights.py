@@ -28,7 +28,8 @@ class RoleRule(NamedTuple):
 
 _ALL_READ = Right.SEE_MEMBERS
 _GUEST = Right.WRITE | _ALL_READ
-_MODERATOR = _GUEST | Right.NO_SLOW_MODE | Right.MENTION_ALL | Right.PIN | Right.MODERATE | Right.REMOVE | Right.INVITE
+_FREER = Right.NO_SLOW_MODE | Right.MENTION_ALL | Right.PIN | Right.COMMAND
+_MODERATOR = _GUEST | _FREER | Right.MODERATE | Right.REMOVE | Right.INVITE
 _ADMIN = _MODERATOR | Right.EDIT_INFO | Right.MANAGE | Right.ROLES
 BUILT_IN = (
     RoleRule(Role.GUEST, "guest", 10, _GUEST),

@@ -33,6 +33,9 @@ from chatd.storage.interface import (
     row_record,
 )
 from chatd.storage.people_rows import (
+    CaseRow,
+    CommandRow,
+    DeskRow,
     InvitationRow,
     JoinRequestRow,
     LastSeenRow,
@@ -94,6 +97,9 @@ TABLES = {
         Table("expiry", ExpiryRow, lambda row: row[:2], groups=(0,)),
         Table("scheduled", ScheduledRow, lambda row: row[:2], groups=(0, 1)),
         Table("draft", DraftRow, lambda row: row[:2], groups=(1,)),
+        Table("command", CommandRow, lambda row: row[:2], groups=(0, 1)),
+        Table("desk", DeskRow, lambda row: row.name),
+        Table("service_case", CaseRow, lambda row: row.cid, listed_by="desk"),
     )
 }
 

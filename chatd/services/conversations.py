@@ -44,7 +44,7 @@ async def open_direct(caller: Caller, user: int) -> Result:
             return {1: meanwhile.id}
         is_blocked = relations.between(caller, caller.user, user).state & Relation.BLOCKED
         both = sorted({caller.user, user})
-        cid = _stage_conversation(caller, ConversationKind.DIRECT, "", key)
+        cid = stage_conversation(caller, ConversationKind.DIRECT, "", key)
         for member in both:
             caller.hub.memberships.stage(cid, member, Role.MEMBER, 1)
         events.created(caller.core, cid, caller.user, ConversationKind.DIRECT, "")
@@ -69,7 +69,7 @@ async def create(caller: Caller, kind: int, title: str, named: list[int]) -> Res
         relations.check_reachable(caller, others)
         if is_world and caller.rows.find("conversation", WORLD_KEY, unique=True) is not None:
             raise CallError(ErrorCode.LIMIT_REACHED, "there is one world room, and it is there already")
-        cid = _stage_conversation(caller, ConversationKind(kind), title, WORLD_KEY if is_world else None)
+        cid = stage_conversation(caller, ConversationKind(kind), title, WORLD_KEY if is_world else None)
         caller.hub.memberships.stage(cid, caller.user, Role.OWNER, 1)
         for member in others:
             caller.hub.memberships.stage(cid, member, first_role(rows[member]), 1)
@@ -163,10 +163,10 @@ async def set_title(caller: Caller, cid: int, title: str) -> Result:
     return await caller.change(apply)
 
 
-def _stage_conversation(caller: Caller, kind: ConversationKind, title: str, key: str | None) -> int:
+def stage_conversation(caller: Caller, kind: ConversationKind, title: str, key: str | None, history: int = 0) -> int:
     """The row and an empty place in the core; members and the first event follow in the same turn."""
     cid = caller.rows.next_id("conversation")
-    row = ConversationRow(cid, kind, title, 0, caller.user, key, 0, 0, 0, 0, now_ms())
+    row = ConversationRow(cid, kind, title, 0, caller.user, key, 0, 0, 0, 0, now_ms(), history=history)
     caller.core.put_conversation(cid, kind, 0, 0, 0, 0, 0, [], 0, denied_words(kind, None))
     caller.rows.stage("conversation", row)
     return cid

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from chatd.hub.core import Core
+from chatd.storage.people_rows import CaseRow
 from chatd.wire.schema import Kind
 from chatd.wire.varint import encode as varint
 
@@ -81,3 +82,13 @@ def deleted(core: Core, cid: int, sender: int, title: str) -> int:
 
 def public_name_changed(core: Core, cid: int, sender: int, name: str) -> int:
     return _staged(core, cid, sender, Kind.PUBLIC_NAME_CHANGED, _string(name))
+
+
+def case_changed(core: Core, cid: int, sender: int, case: CaseRow) -> int:
+    """In the case and in the group of its desk: cid."""
+    payload = varint(case.cid) + bytes((case.state,)) + varint(case.agent) + varint(case.customer)
+    return _staged(core, cid, sender, Kind.CASE_CHANGED, payload)
+
+
+def case_rated(core: Core, cid: int, sender: int, case: CaseRow) -> int:
+    return _staged(core, cid, sender, Kind.CASE_RATED, varint(case.cid) + bytes((case.stars,)))

@@ -73,7 +73,7 @@ async def set_rules(
             history=row.history if history is None else min(history, HISTORY_ALL),
             denied=row.denied if denied is None else packed_denials(denied),
         )
-        _stage(caller, changed)
+        stage(caller, changed)
         told = denied_here(changed)
         return {1: events.rules_changed(caller.core, cid, caller.user, changed.slow_mode_s, changed.history, told)}
 
@@ -90,7 +90,7 @@ def _check_denied(caller: Caller, found: Seat, denied: Mapping[int, int]) -> Non
             raise CallError(ErrorCode.FORBIDDEN, text)
 
 
-def _stage(caller: Caller, row: ConversationRow) -> None:
+def stage(caller: Caller, row: ConversationRow) -> None:
     """The row, and what the core has to know of it."""
     caller.rows.stage("conversation", row)
     words = denied_words(row.kind, unpacked_denials(row.denied))
@@ -105,7 +105,7 @@ async def archive(caller: Caller, cid: int, archived: bool) -> Result:
         flags = row.flags | ConversationFlag.CLOSED if archived else row.flags & ~ConversationFlag.CLOSED
         if flags == row.flags:
             return {1: 0}
-        _stage(caller, row._replace(flags=int(flags)))
+        stage(caller, row._replace(flags=int(flags)))
         return {1: events.archived(caller.core, cid, caller.user, archived)}
 
     return await caller.change(apply)
@@ -121,7 +121,7 @@ async def delete(caller: Caller, cid: int) -> Result:
         if row.public_name:
             public_names.stage_free(caller, row.public_name)
         flags = row.flags | ConversationFlag.CLOSED | ConversationFlag.DELETED
-        _stage(caller, row._replace(flags=int(flags), public_name=""))
+        stage(caller, row._replace(flags=int(flags), public_name=""))
         seq = events.deleted(caller.core, cid, caller.user, row.title)
         for interval in members:
             close(caller, cid, interval, seq)

@@ -14,9 +14,7 @@ from chatd.services.caller import Caller
 from chatd.storage.interface import ConversationRow, UserRow
 from chatd.wire.schema import ConversationKind, ErrorCode, Right, Role
 
-MANAGED = frozenset(
-    {ConversationKind.GROUP, ConversationKind.CHANNEL, ConversationKind.WORLD, ConversationKind.SERVICE}
-)
+MANAGED = frozenset({ConversationKind.GROUP, ConversationKind.CHANNEL, ConversationKind.WORLD, ConversationKind.DEVICE})
 """Kinds with members to manage, roles and rules."""
 
 
@@ -49,7 +47,8 @@ def managed_seat(caller: Caller, cid: int, *rights: Right) -> Seat:
     """As seat, in a conversation with roles where the caller has all these rights; else FORBIDDEN."""
     found = seat(caller, cid)
     if found.row.kind not in MANAGED:
-        raise CallError(ErrorCode.FORBIDDEN, "a conversation of two has no members to manage, no roles and no title")
+        text = "a conversation of two, or with a service desk, has no members to manage, no roles and no title"
+        raise CallError(ErrorCode.FORBIDDEN, text)
     for right in rights:
         if not found.rights & right:
             text = f"this needs the right {(right.name or '').lower()}, which your role here does not have"

@@ -12,7 +12,7 @@ import msgpack
 
 from chatd.errors import LocalProtocolError
 from chatd.storage.journal_codec import Decoded, EventTuple, MemberTuple, PositionTuple, RedactTuple, RowTuple
-from chatd.storage.people_rows import PEOPLE_TABLES, PeopleView
+from chatd.storage.people_rows import PEOPLE_TABLES, CommandRow, PeopleView
 from chatd.storage.search.interface import CID_MAX, FollowedView
 
 
@@ -311,6 +311,9 @@ class View(PeopleView, FollowedView, Protocol):
     def mentions(self, cid: int, user: int, after_seq: int, to_seq: int, limit: int) -> list[MentionRow]:
         """Of the user and of everyone, by events after_seq+1 .. to_seq."""
 
+    def speakers(self, cid: int, head_seq: int, since_ms: int) -> list[tuple[int, int]]:
+        """(user, ts_ms of the newest message) of those who spoke after since_ms, among the last 2,000 events."""
+
     def meta(self, key: str) -> Any: ...
     def counts(self) -> Counts: ...
 
@@ -320,9 +323,6 @@ class Reader(Protocol):
 
     def view(self) -> AbstractContextManager[View]:
         """Begin a read transaction; blocks while all connections are in use. Keep it short: it pins the WAL."""
-
-    def speakers(self, cid: int, head_seq: int, since_ms: int) -> list[tuple[int, int]]:
-        """(user, ts_ms of the newest message) of those who spoke after since_ms, among the last 2,000 events."""
 
     def close(self) -> None: ...
 
@@ -428,6 +428,7 @@ GROUPED_ROWS: dict[str, type[Any]] = {
     "expiry": ExpiryRow,
     "scheduled": ScheduledRow,
     "draft": DraftRow,
+    "command": CommandRow,
 }
 """Tables that are read by the beginning of their key."""
 
@@ -441,6 +442,7 @@ COLUMN_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("target", "due_ms", "number", "has_ext"), _NUMBER),
     **dict.fromkeys(("muted_until_s", "banned_until_s", "expires_s", "uses_max", "uses"), _NUMBER),
     **dict.fromkeys(("by_uid", "resolved_by"), _NUMBER),
+    **dict.fromkeys(("accepted", "desk", "customer", "agent", "since_ms", "stars"), _NUMBER),
     **dict.fromkeys(("name", "display_name", "label", "title", "emoji", "topic", "about", "avatar"), _TEXT),
     **dict.fromkeys(("public_name", "reason", "note", "text"), _TEXT),
     **dict.fromkeys(("denied", "hidden"), _BYTES + _NOTHING),

@@ -1,4 +1,4 @@
-"""Rows about people and what they may do in conversations, and how a View returns them."""
+"""Rows about people, what they may do in conversations, devices and desks, and how a View returns them."""
 
 from typing import NamedTuple, Protocol
 
@@ -95,6 +95,35 @@ class ReportRow(NamedTuple):
     created_ms: int
 
 
+class CommandRow(NamedTuple):
+    """A command to a device that waits for its final result. uid: who sent it; accepted: the device said so."""
+
+    cid: int
+    seq: int
+    uid: int
+    accepted: int
+    due_ms: int
+
+
+class DeskRow(NamedTuple):
+    """cid: the group of the agents; 0: there is no such desk any more."""
+
+    name: str
+    cid: int
+
+
+class CaseRow(NamedTuple):
+    """The conversation of a customer with a desk. agent 0: nobody has it; since_ms: when it came into its state."""
+
+    cid: int
+    desk: int
+    customer: int
+    state: int
+    agent: int
+    since_ms: int
+    stars: int
+
+
 PEOPLE_TABLES: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {
     table: (key, frozenset(row._fields) - set(key))
     for table, key, row in (
@@ -107,6 +136,9 @@ PEOPLE_TABLES: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {
         ("relation", ("uid", "other"), RelationRow),
         ("own_setting", ("uid", "cid"), OwnSettingRow),
         ("report", ("id",), ReportRow),
+        ("command", ("cid", "seq"), CommandRow),
+        ("desk", ("name",), DeskRow),
+        ("service_case", ("cid",), CaseRow),
     )
 }
 """A part of interface.ROW_TABLES: key columns and the others."""
@@ -139,3 +171,9 @@ class PeopleView(Protocol):
     def report(self, report: int) -> ReportRow | None: ...
     def reports(self, cid: int, after: int, limit: int) -> list[ReportRow]:
         """Open ones; cid 0: of all conversations and of none."""
+
+    def desk(self, name: str) -> DeskRow | None: ...
+    def desks(self, after: str, limit: int) -> list[DeskRow]: ...
+    def service_case(self, cid: int) -> CaseRow | None: ...
+    def service_cases(self, desk: int, state: int, after_cid: int, limit: int) -> list[CaseRow]:
+        """state 0: all."""

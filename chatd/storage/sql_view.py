@@ -23,6 +23,8 @@ from chatd.storage.interface import (
     UserRow,
 )
 from chatd.storage.people_rows import (
+    CaseRow,
+    DeskRow,
     InvitationRow,
     JoinRequestRow,
     LastSeenRow,
@@ -36,10 +38,10 @@ from chatd.storage.people_rows import (
 from chatd.storage.search.interface import CID_MAX, ChangedConversation, Interval
 
 _DIGEST_MASK = 2**64 - 1
-
-Row = TypeVar("Row")
 SPEAKERS_EVENTS_MAX = 2000
 """Events that are looked through for those who spoke lately."""
+
+Row = TypeVar("Row")
 
 _USER = 'SELECT id, name, display_name, password_hash, flags, token_epoch, created_ms, about, avatar FROM "user" '
 _DEVICE = "SELECT id, uid, label, key, flags, cseq_max, created_ms FROM device "
@@ -81,6 +83,8 @@ _JOIN_REQUEST = _select(JoinRequestRow, "join_request")
 _RELATION = _select(RelationRow, "relation")
 _OWN_SETTING = _select(OwnSettingRow, "own_setting")
 _REPORT = _select(ReportRow, "report")
+_DESK = _select(DeskRow, "desk")
+_CASE = _select(CaseRow, "service_case")
 
 
 class Dialect(NamedTuple):
@@ -112,21 +116,21 @@ class SqlView(ABC):
         cls._memberships = _MEMBERSHIPS.format(**words)
         cls._conversation_ids = _CONVERSATION_IDS.format(**words)
         cls._intervals = _INTERVALS.format(**words)
-        cls._event_times = f"SELECT seq, ts FROM ({cls.dialect.events}) AS found ORDER BY seq"  # noqa: S608 ours
-
-    _memberships: ClassVar[str]
-    _conversation_ids: ClassVar[str]
         cls._speakers = (
             f"SELECT sender, max(ts) FROM ({cls.dialect.events}) AS found "  # noqa: S608 ours
             "WHERE ts > ?5 AND (flags & 1) = 1 GROUP BY sender"
         )
+        cls._event_times = f"SELECT seq, ts FROM ({cls.dialect.events}) AS found ORDER BY seq"  # noqa: S608 ours
+
+    _memberships: ClassVar[str]
+    _conversation_ids: ClassVar[str]
     _intervals: ClassVar[str]
     _event_times: ClassVar[str]
+    _speakers: ClassVar[str]
 
     @abstractmethod
     def rows(self, sql: str, *bindings: Any) -> Iterable[Sequence[Any]]:
         """Run one statement; what is not iterated over need not be read."""
-    _speakers: ClassVar[str]
 
     @abstractmethod
     def rows_of_keys(self, sql: str, keys: Iterable[Any]) -> Iterable[Sequence[Any]]:
@@ -321,10 +325,6 @@ class SqlView(ABC):
         sql = _REPORT + "WHERE state = 1 AND (cid = ?1 OR ?1 = 0) AND id > ?2 ORDER BY id LIMIT ?3"
         return self._all(ReportRow, sql, cid, after, limit)
 
-    def request_result(self, user: int, key: bytes) -> bytes | None:
-        result: bytes | None = self._value("SELECT result FROM request_key WHERE uid = ?1 AND key = ?2", user, key)
-        return result
-
     def desk(self, name: str) -> DeskRow | None:
         return self._one(DeskRow, _DESK + "WHERE name = ?1", name)
 
@@ -342,6 +342,10 @@ class SqlView(ABC):
         first_seq = max(1, head_seq - SPEAKERS_EVENTS_MAX + 1)
         rows = self.rows(self._speakers, cid, first_seq, head_seq, SPEAKERS_EVENTS_MAX, since_ms)
         return [(sender, ts_ms) for sender, ts_ms in rows]
+
+    def request_result(self, user: int, key: bytes) -> bytes | None:
+        result: bytes | None = self._value("SELECT result FROM request_key WHERE uid = ?1 AND key = ?2", user, key)
+        return result
 
     def rows_of(self, table: str, *key: Any) -> list[Any]:
         row_type = GROUPED_ROWS[table]

@@ -66,3 +66,9 @@ async def test_the_plugin_decides_what_a_poll_is(with_plugin: ChatdServer) -> No
         assert unknown["code"] == ErrorCode.UNSUPPORTED
         (kind,) = (await bob.call(Method.KIND_LIST))[1]
         assert (kind[0], json.loads(kind[1])["required"]) == ("poll", ["question", "choices"])
+
+
+def test_what_is_registered_is_listed(with_plugin: ChatdServer) -> None:
+    command = [sys.executable, "-m", "chatd", "kinds", "--as", "bob", "--data", str(with_plugin.data), "--json"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert [json.loads(line)["name"] for line in listed.splitlines()] == ["poll"]

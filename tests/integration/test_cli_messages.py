@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +133,50 @@ def test_what_is_scheduled_is_listed_and_cancelled_and_drafts_are_kept(chatd_ser
     assert (str(kept["cid"]), kept["text"]) == (cid, "dear f")
     chatd(chatd_server, "draft", cid, "--as", "alice")
     assert chatd(chatd_server, "draft", "--as", "alice") == ""
+
+
+def test_a_device_is_commanded_and_answers(chatd_server: ChatdServer) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        listening = ("command", "listen", "on", "--as", "gina", "--answer", "lit", "--timeout", "50", "--json")
+        heard = pool.submit(chatd, chatd_server, *listening)
+        with chatd_server.blocking_client("gina") as gina:
+            deadline = time.monotonic() + 50
+            while not (lamps := [device.id for device in gina.devices() if device.label == "chatd listen"]):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        cid = chatd(chatd_server, "command", "open", str(lamps[0]), "--as", "gina").strip()
+        off = lines(chatd(chatd_server, "command", "send", cid, "off", "--as", "gina", "--json"))
+        assert [(answer["state"], answer["content"]) for answer in off] == [
+            ("failed", "there is no command 'off' here")
+        ]
+        (done,) = lines(chatd(chatd_server, "command", "send", cid, "on", "50%", "--as", "gina", "--json"))
+        assert (done["state"], done["content"]) == ("done", "lit")
+        (taken,) = lines(heard.result())
+        assert (taken["name"], taken["arguments"], taken["seq"]) == ("on", "50%", done["seq"])
+    place = f"{cid}:{done['seq']}"
+    assert lines(chatd(chatd_server, "command", "result", place, "--as", "gina", "--json")) == [done]
+    sent = chatd(chatd_server, "command", "send", cid, "on", "--as", "gina", "--no-wait", "--json")
+    (waiting,) = lines(chatd(chatd_server, "command", "waiting", cid, "--as", "gina", "--json"))
+    assert waiting["seq"] == lines(sent)[0]["seq"]
+    shown = chatd(chatd_server, "history", cid, "--as", "gina")
+    assert re.search(r"  gina: command on 50%$", shown, re.MULTILINE)
+    assert re.search(rf"  gina: command {done['seq']} done: lit$", shown, re.MULTILINE)
+
+
+def test_a_customer_is_helped(chatd_server: ChatdServer) -> None:
+    chatd(chatd_server, "user", "add", "hal")
+    group = chatd(chatd_server, "group", "create", "support", "hal", "--as", "hugo").strip()
+    chatd(chatd_server, "desk", "set", "helpdesk", group, "--as", "admin")
+    assert {"name": "helpdesk", "cid": int(group), "title": "support"} in lines(
+        chatd(chatd_server, "desk", "list", "--as", "ida", "--json")
+    )
+    cid = chatd(chatd_server, "desk", "open", "helpdesk", "no light", "--as", "ida").strip()
+    (case,) = lines(chatd(chatd_server, "desk", "cases", "helpdesk", "--only", "open", "--as", "hal", "--json"))
+    assert (str(case["cid"]), case["name"], case["subject"]) == (cid, "ida", "no light")
+    chatd(chatd_server, "desk", "take", cid, "--as", "hal")
+    assert "has this case now" in chatd(chatd_server, "desk", "take", cid, "--as", "hugo", code=1)
+    chatd(chatd_server, "desk", "close", cid, "--as", "ida")
+    chatd(chatd_server, "desk", "rate", cid, "3", "--as", "ida")
+    shown = chatd(chatd_server, "history", cid, "--as", "ida")
+    for line in (f"case {cid} is assigned, hal has it", f"case {cid} is closed", f"rated case {cid}: 3 of 5"):
+        assert line in shown, shown

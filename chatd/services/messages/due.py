@@ -1,9 +1,10 @@
 """What happens to rows with a due time. The tables are those of chatd.hub.timers."""
 
 from chatd.hub.timers import Timed
-from chatd.services.messages import lifetimes, scheduled
+from chatd.services.messages import commands, lifetimes, scheduled
 
 TIMED = {
     "expiry": Timed(lifetimes.expire, lifetimes.abandon),
+    "command": Timed(commands.expire, commands.abandon),
     "scheduled": Timed(scheduled.fire, scheduled.abandon),
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend, Verdict
-from chatd.services.messages import bodies, edits, forwards, lifetimes, mentions, pins, reactions, recalls
+from chatd.services.messages import bodies, commands, edits, forwards, lifetimes, mentions, pins, reactions, recalls
 from chatd.services.messages.parts import Effect
 from chatd.wire.errors import WireError
 from chatd.wire.frame import encode_extensions
@@ -42,6 +42,8 @@ KIND_JUDGES: dict[int, KindJudge] = {
     Kind.RECALL: recalls.judge,
     Kind.REACTION: reactions.judge,
     Kind.PIN: pins.judge,
+    Kind.COMMAND: commands.judge_command,
+    Kind.COMMAND_RESULT: commands.judge_result,
 }
 EXTENSION_JUDGES: dict[int, ExtensionJudge] = {
     EXTENSION_SEND_FORWARDED: forwards.judge,

@@ -1,6 +1,17 @@
 """The tables of REQUEST methods, one for each room, put together. schema.toml has the wire's side of them."""
 
-from chatd.services.methods import accounts, admin, conversations, history, members, messages, own, people, presence
+from chatd.services.methods import (
+    accounts,
+    admin,
+    conversations,
+    history,
+    members,
+    messages,
+    own,
+    people,
+    presence,
+    service,
+)
 
 METHODS = {
     **accounts.TABLE,
@@ -10,6 +21,7 @@ METHODS = {
     **messages.TABLE,
     **own.TABLE,
     **presence.TABLE,
+    **service.TABLE,
     **history.TABLE,
     **admin.TABLE,
 }

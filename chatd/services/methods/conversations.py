@@ -10,9 +10,7 @@ from chatd.wire.schema import Method as Code
 SLOW_MODE_S_MAX = 3600
 FOUND_MAX = 50
 
-_CREATED = params.one_of(
-    ConversationKind.GROUP, ConversationKind.CHANNEL, ConversationKind.WORLD, ConversationKind.SERVICE
-)
+_CREATED = params.one_of(ConversationKind.GROUP, ConversationKind.CHANNEL, ConversationKind.WORLD)
 
 TABLE: Table = {
     Code.DIRECT_OPEN: Method(conversations.open_direct, (Param(1, "user", params.identifier),), GUEST),
