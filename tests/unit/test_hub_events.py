@@ -6,6 +6,7 @@ import pytest
 from support.plain_core import PlainCore
 
 from chatd.services import events
+from chatd.storage.people_rows import CaseRow
 from chatd.wire.payload import encode_payload
 from chatd.wire.schema import KINDS, Kind
 
@@ -27,6 +28,11 @@ WRITTEN: dict[Kind, tuple[tuple[Any, ...], dict[str, Any]]] = {
     Kind.ARCHIVED: ((True,), {"archived": 1}),
     Kind.DELETED: (("title",), {"title": "title"}),
     Kind.PUBLIC_NAME_CHANGED: (("name",), {"name": "name"}),
+    Kind.CASE_CHANGED: (
+        (CaseRow(cid=LONG, desk=7, customer=8, state=2, agent=LONG, since_ms=1, stars=5),),
+        {"case": LONG, "state": 2, "agent": LONG, "customer": 8},
+    ),
+    Kind.CASE_RATED: ((CaseRow(LONG, 7, 8, 3, 0, 1, 5),), {"case": LONG, "stars": 5}),
 }
 # Who comes or goes is the sender.
 BY_THEMSELVES: dict[Kind, tuple[tuple[Any, ...], dict[str, Any]]] = {
