@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from bench.machine import DIRECTORIES, on_cores
 from bench.shapes import Credential, Shape, write_plan
+from chatd.testing import free_port
 
 if TYPE_CHECKING:
     from bench.prefill import ColdSet
@@ -149,12 +150,6 @@ class Server(ABC):
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def program(name: str, package: str, path: str = PROGRAM_PATH, hint: str = "or leave it out with --peers") -> str:
