@@ -2,7 +2,7 @@
 
 Nor a reason for a send to wait: a step that had to wait for a core or the disk was in somebody's way, so the indexer
 rests many times as long as it waited. On an idle machine it does not rest; beside 100,000 sends a second it would
-otherwise take most of a core, and the sends half of their rate (bench durable, 2026-11).
+otherwise take most of a core, and a burst of sends more than half of its rate (bench durable, 2026-11).
 """
 
 import logging
