@@ -17,6 +17,7 @@ from bench.shapes import Shape, pairs
 CONVERSATIONS_PER_DEVICE = 2.5
 CHATD = frozenset({"chatd"})
 POSTGRESQL_GOAL = "≥ 50,000 per s"
+PACED_GOALS = {"sqlite": "p99 ≤ 5 ms", "postgresql": "p99 ≤ 25 ms"}
 SUSTAINED_PER_S = 100_000
 SUSTAINED_SHARE = 24  # times the seconds of the other points: a minute at two and a half
 COLD = ColdSet(devices=10_000, conversations=100_000, events=2_000_000)
@@ -84,7 +85,8 @@ def half_of(full: Point, name: str, goal: str) -> Point:
 
 def paced(shape: Shape, rate: float, options: Options) -> Point:
     point = full_point("", shape, 64, options)
-    return replace(point, label=f"durable, {rate:,.0f} per s: {shape.name}", rate=rate, goal="p99 ≤ 5 ms", only=CHATD)
+    label, goal = f"durable, {rate:,.0f} per s: {shape.name}", PACED_GOALS[options.store]
+    return replace(point, label=label, rate=rate, goal=goal, only=CHATD)
 
 
 def _sustained(shape: Shape, options: Options) -> Point:

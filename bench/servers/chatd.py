@@ -99,7 +99,7 @@ class Chatd(Server):
 
     def backlog(self) -> int | None:
         if self.database is not None:
-            return int(self.database.sql(BACKLOG))
+            return self.database.number(BACKLOG)
         return backlog_of(self.directory / "data")
 
     def plan(self, shape: Shape, path: Path, credential: str) -> None:

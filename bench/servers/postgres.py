@@ -9,8 +9,10 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from bench.servers.base import PROGRAM_PATH, Server, StartError, program, version_of
 
@@ -28,6 +30,10 @@ class Postgres(Server):
     pool: ClassVar[int | None] = 50
     stop_signal = signal.SIGINT  # fast shutdown: SIGTERM would wait for clients
     user: ClassVar[str | None] = "postgres"  # it refuses to run as root
+
+    def __init__(self, cores: set[int]) -> None:
+        super().__init__(cores)
+        self._session: subprocess.Popen[str] | None = None
 
     def prepare(self) -> None:
         command = [_binary("initdb"), "-D", "data", "-U", "bench", "--auth=trust", "--no-instructions"]
@@ -60,9 +66,35 @@ class Postgres(Server):
 
     def sql(self, statement: str, database: str = CHATD) -> str:
         """What psql prints of it, without decoration."""
-        address = f"postgresql://bench@127.0.0.1:{self.port}/{database}"
-        command = [_binary("psql"), "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement, address]
+        command = [*self._psql(database), "-c", statement]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def number(self, statement: str) -> int:
+        """The one number that it asks chatd's database for. For questions while somebody measures: one psql stays for
+        all of them, because starting it and a session takes as much of the cores as thousands of sends.
+        """
+        if self._session is None:
+            self._session = subprocess.Popen(
+                self._psql(CHATD), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            )
+        assert self._session.stdin is not None
+        assert self._session.stdout is not None
+        self._session.stdin.write(f"{statement};\n")
+        return int(self._session.stdout.readline())
+
+    def _psql(self, database: str) -> list[str]:
+        address = f"postgresql://bench@127.0.0.1:{self.port}/{database}"
+        return [_binary("psql"), "-qAtX", "-v", "ON_ERROR_STOP=1", address]
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        try:
+            with super().running() as server:
+                yield server
+        finally:
+            if self._session is not None:
+                self._session.kill()
+                self._session.communicate()
 
     def processes(self) -> dict[str, str]:
         assert self.process is not None
