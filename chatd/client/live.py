@@ -250,6 +250,9 @@ class Live:
             self._sync_again(now + delay_s)
         elif frame["op"] == Op.REQUEST:
             session.requests.on_error(ref, code, frame["text"], frame["retry_after_ms"], retryable, now)
+        elif frame["op"] in {Op.SEND, Op.SKIP}:
+            # It may be stored: the same cseq again finds out.
+            session.outbox.on_nak(ref, code, frame["text"], frame["retry_after_ms"], retryable, now)
         elif frame["op"] == Op.SUBSCRIBE and not retryable:
             self._following.pop(ref, None)
             session.signals.append(Followed(ref, 0))

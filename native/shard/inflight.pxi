@@ -25,7 +25,7 @@ cdef struct inflight_t:
     uint8_t op
     uint8_t flags
     uint8_t handed                  # to some hub, at least once
-    uint8_t _unused
+    uint8_t told                    # that there was no hub to answer it
 
 cdef struct inflight_table_t:
     inflight_t* entries
@@ -84,7 +84,7 @@ cdef uint32_t inflight_put(engine_t* e, conn_t* c, uint8_t op, uint8_t flags, co
     entry.body_bytes = <uint32_t>n
     entry.op = op
     entry.flags = flags
-    entry.handed = 0
+    entry.handed = entry.told = 0
     entry.next = entry.conn_next = <uint32_t>INFLIGHT_NONE
     entry.previous = table.last
     if table.last != <uint32_t>INFLIGHT_NONE:
@@ -181,23 +181,48 @@ cdef void inflight_pump(engine_t* e, ring_t* ring) noexcept nogil:
 cdef void inflight_rewind(inflight_table_t* table) noexcept nogil:
     table.first_waiting = table.first
 
+# The oldest entry whose client has to hear something when its time is over. Entries were handed over in order, so what
+# no hub has had lies behind the others; without a hub all of them wait again.
+cdef uint32_t inflight_patient(engine_t* e) noexcept nogil:
+    cdef inflight_table_t* table = &e.inflight
+    cdef bint has_hub = e.hub.ring_out != NULL
+    cdef uint32_t index = table.first_waiting
+    while index != <uint32_t>INFLIGHT_NONE and table.entries[index].handed and (has_hub or table.entries[index].told):
+        index = table.entries[index].next
+    return index
+
+cdef inline uint64_t inflight_wait_ms(const engine_t* e) noexcept nogil:
+    return e.settings.pending_wait_ms if e.hub.ring_out != NULL else e.settings.hubless_wait_ms
+
+# What a hub had that is gone may be stored: to refuse it would say that it is not.
+cdef uint32_t inflight_tell(engine_t* e, uint32_t index) noexcept nogil:
+    cdef inflight_t* entry
+    cdef conn_t* c
+    while index != <uint32_t>INFLIGHT_NONE:
+        entry = &e.inflight.entries[index]
+        if not entry.handed or e.now_ms - entry.arrived_ms < inflight_wait_ms(e):
+            break
+        c = slab_find(&e.slab, entry.handle)
+        chatd_require(c != NULL)
+        entry.told = 1
+        send_error(e, c, ERR_UNAVAILABLE, entry.op, entry.cseq, retry_after_default_ms(ERR_UNAVAILABLE))
+        index = entry.next
+    return index
+
 # Refuse what has waited too long without ever having been handed over. Everything of that connection which waits goes
 # with it: a later SEND must not overtake a refused one.
 cdef void inflight_expire(engine_t* e) noexcept nogil:
     cdef inflight_table_t* table = &e.inflight
     cdef bint has_hub = e.hub.ring_out != NULL
-    cdef uint64_t wait_ms = e.settings.pending_wait_ms if has_hub else e.settings.hubless_wait_ms
-    cdef uint32_t index = table.first_waiting
+    cdef uint32_t index = inflight_patient(e)
     cdef conn_t* c
-    while index != <uint32_t>INFLIGHT_NONE and table.entries[index].handed:
-        index = table.entries[index].next
-    while index != <uint32_t>INFLIGHT_NONE and e.now_ms - table.entries[index].arrived_ms >= wait_ms:
+    if not has_hub:
+        index = inflight_tell(e, index)
+    while index != <uint32_t>INFLIGHT_NONE and e.now_ms - table.entries[index].arrived_ms >= inflight_wait_ms(e):
         c = slab_find(&e.slab, table.entries[index].handle)
         chatd_require(c != NULL)
         inflight_refuse_waiting(e, c, ERR_BUSY if has_hub else ERR_UNAVAILABLE)
-        index = table.first_waiting
-        while index != <uint32_t>INFLIGHT_NONE and table.entries[index].handed:
-            index = table.entries[index].next
+        index = inflight_patient(e)
 
 cdef void inflight_refuse_waiting(engine_t* e, conn_t* c, int code) noexcept nogil:
     cdef inflight_table_t* table = &e.inflight
@@ -213,15 +238,12 @@ cdef void inflight_refuse_waiting(engine_t* e, conn_t* c, int code) noexcept nog
         index = following
     conn_unthrottle(e, c)
 
-# When the oldest waiting entry must be refused; 0: none waits.
+# When the next client must hear something; 0: none waits.
 cdef uint64_t inflight_deadline_ms(engine_t* e) noexcept nogil:
-    cdef uint32_t index = e.inflight.first_waiting
-    while index != <uint32_t>INFLIGHT_NONE and e.inflight.entries[index].handed:
-        index = e.inflight.entries[index].next
+    cdef uint32_t index = inflight_patient(e)
     if index == <uint32_t>INFLIGHT_NONE:
         return 0
-    return e.inflight.entries[index].arrived_ms + (
-        e.settings.pending_wait_ms if e.hub.ring_out != NULL else e.settings.hubless_wait_ms)
+    return e.inflight.entries[index].arrived_ms + inflight_wait_ms(e)
 
 cdef void inflight_dispose(engine_t* e) noexcept nogil:
     cdef uint32_t index

@@ -82,6 +82,29 @@ class Story:
         return self.session.outbox.enqueue(CID, 1, text.encode())[1]
 
 
+def test_a_send_of_which_the_server_knows_nothing_now_is_repeated_on_the_same_connection() -> None:
+    """Its answer may come before that, and the answer to the repetition is one to nothing."""
+    story = Story()
+    link = story.live()
+    link.hold_acks = []
+    first, second = story.send("first"), story.send("second")
+    story.run(2.0)
+    for cseq in (1, 2):
+        error = {"code": ErrorCode.UNAVAILABLE, "op": Op.SEND, "ref": cseq, "retry_after_ms": 100, "text": ""}
+        link.emit(make(Op.ERROR, flags=schema.FLAG_ERROR_RETRYABLE, **error))
+    story.run(8.0)
+    link.emit(link.hold_acks[0])
+    story.run(8.0)
+    held, link.hold_acks = link.hold_acks, None
+    assert [(ack["cseq"], ack["seq"]) for ack in held] == [(1, 1), (2, 2), (1, 1), (2, 2)]
+    assert first.result().seq == 1
+    for ack in held[1:]:
+        link.emit(ack)
+    story.run(1.0)
+    assert second.result().seq == 2
+    assert len(story.dials) == 1, "nothing is wrong with the connection"
+
+
 # ------------------------------------------------------------ close reasons
 
 

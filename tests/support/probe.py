@@ -240,6 +240,8 @@ class Probe:
         elif frame.op == Op.ERROR and frame["code"] >= 400 and frame["op"] == Op.PULL:
             await trio.sleep(0.05)
             await self._pull(connection, frame["ref"])
+        elif frame.op == Op.ERROR and frame["op"] in (Op.SEND, Op.SKIP):
+            self.kinds[f"not known {frame['code']}"] += 1  # it is still answered
         elif frame.op in (Op.BYE, Op.ERROR):
             raise Refused(frame)
 

@@ -169,6 +169,40 @@ def test_without_a_hub_sends_wait_two_seconds() -> None:
         assert rig.counter("sends_pending_bytes") == 0
 
 
+def test_what_a_dead_hub_had_is_told_of_once_and_answered_by_the_next() -> None:
+    """It may be stored: to refuse it would say that it is not."""
+    with Rig() as rig:
+        client, other = rig.client(1), rig.client(2)
+        rig.hub.automatic = False
+        client.feed(frames.send(1, 5), frames.frame(frames.SKIP, frames.varint(2)))
+        rig.advance(1_000)
+        other.feed(frames.send(1, 6))
+        rig.engine.unlink_hub()
+        client.feed(frames.send(3, 5))
+        rig.advance(900)
+        assert client.take() == []
+        rig.advance(100)
+        assert told(client) == [(frames.SEND, 1), (frames.SKIP, 2)]
+        rig.advance(1_000)
+        assert naks(client) == [(3, UNAVAILABLE)]
+        assert told(other) == [(frames.SEND, 1)]
+        rig.advance(10_000)
+        assert client.take() == other.take() == []
+        heir = rig.hub.successor()
+        heir.automatic = True
+        rig.link(heir)
+        assert [send.cseq for send in rig.hub.sends] == [1, 2, 1]
+        assert [client.ops(), other.ops()] == [[frames.SEND_ACK] * 2, [frames.SEND_ACK]]
+
+
+def told(client: Client) -> list[tuple[int, int]]:
+    """(op, cseq) of each ERROR UNAVAILABLE, and nothing else came."""
+    found = client.take()
+    assert all(frame.op == frames.ERROR for frame in found), found
+    assert all(int.from_bytes(frame.body[:2], "big") == UNAVAILABLE for frame in found)
+    return [(frame.body[2], frame.body[3]) for frame in found]
+
+
 def test_full_ring_is_busy_after_half_a_second() -> None:
     with Rig(LIFTED) as rig:
         client = rig.client(1)
@@ -198,7 +232,7 @@ def test_unanswered_sends_are_replayed_to_the_next_hub_in_order() -> None:
         dead = rig.hub
         assert len(dead.sends) == 3
         rig.engine.unlink_hub()
-        rig.advance(5_000)
+        rig.advance(1_000)
         assert first.take() == second.take() == []
         first.feed(frames.send(3, 5, b"d"))
         heir = dead.successor()

@@ -122,9 +122,13 @@ def check_flood(state: State, conn: Connection) -> None:
 
 def refuse_overdue_sends(state: State) -> None:
     """What no hub has had for too long. Everything of that connection which waits goes with it: a later SEND must not
-    overtake a refused one.
+    overtake a refused one. What a dead hub had is not refused, its client is told.
     """
     code = ErrorCode.BUSY if state.hub.ring_out else ErrorCode.UNAVAILABLE
+    for send in sends.untold(state):
+        if state.now_ms - send.arrived_ms >= sends.wait_ms(state):
+            send.told = True
+            output.send_error(state, send.conn, code, send.op, send.cseq, output.retry_after_default_ms(code))
     while (waiting := sends.waiting(state)) and state.now_ms - waiting[0].arrived_ms >= sends.wait_ms(state):
         conn = waiting[0].conn
         for send in waiting:
@@ -176,7 +180,8 @@ def close_all(state: State, reason: int) -> None:
 def next_ms(state: State) -> int | None:
     """The earliest moment at which `run`, or the link to the hub, has something to do; None: never."""
     due = [moment for conn in state.connections.values() for moment in moments(state, conn)]
-    due += [send.arrived_ms + sends.wait_ms(state) for send in sends.waiting(state)[:1]]
+    patient = [*sends.untold(state)[:1], *sends.waiting(state)[:1]]
+    due += [send.arrived_ms + sends.wait_ms(state) for send in patient]
     if state.hub.ring_out and state.positions:
         due.append(state.positions_due_ms)
     if state.drain_start_ms:

@@ -1,9 +1,11 @@
 """SENDs without an answer, refused ones that must not be overtaken, and positions on their way to the hub.
 
 What was handed to a hub that died is kept with its bytes and handed to the next one, in the original order: the hub's
-idempotency makes that harmless. What no hub has had may still be refused. After a retryable refusal of a cseq, later
-SENDs of the connection to that conversation are OUT_OF_ORDER until it has been retried or skipped. The refusals of a
-hub are kept, too, until they are answered for good: the next hub has to know them.
+idempotency makes that harmless. What no hub has had may still be refused; of the rest nobody knows whether it is
+stored, so without a hub its client is told UNAVAILABLE once, by ERROR, and gets the answer when there is one. After a
+retryable refusal of a cseq, later SENDs of the connection to that conversation are OUT_OF_ORDER until it has been
+retried or skipped. The refusals of a hub are kept, too, until they are answered for good: the next hub has to know
+them.
 """
 
 from chatd.engine.reference import records
@@ -68,7 +70,13 @@ def wait_ms(state: State) -> int:
 
 
 def waiting(state: State) -> list[Send]:
+    """What no hub has had, oldest first."""
     return [send for send in state.sends.values() if not send.handed]
+
+
+def untold(state: State) -> list[Send]:
+    """What a hub had that is gone, oldest first."""
+    return [send for send in state.sends.values() if send.handed and not send.told and not state.hub.ring_out]
 
 
 # -- refused ones --

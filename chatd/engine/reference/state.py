@@ -245,6 +245,7 @@ class Send:
     arrived_ms: int
     on_link: bool = False  # the current link has it
     handed: bool = False  # some hub has had it
+    told: bool = False  # its client knows that there was no hub to answer it
 
 
 class LinkStage(IntEnum):
