@@ -51,15 +51,8 @@ async def answer(hub: "Hub", call: "Call", pull: PullCall) -> bytes:
     hidden = {part.cid: hub.redactions.of(part.cid) for part in parts}
 
     def read(view: View) -> list[list[EventRow]]:
-        found, events_left, bytes_left = list[list[EventRow]](), events_max, bytes_max
-        for cid, first, last in parts:
-            rows = view.events(cid, first, last, events_left, bytes_left) if events_left > 0 and first <= last else []
-            events_left -= len(rows)
-            bytes_left -= sum(len(row.body) for row in rows)
-            found.append([shown(row, hidden[cid]) for row in rows])
-            if bytes_left <= 0:
-                events_left = 0
-        return found
+        found = view.event_ranges([(part.cid, part.first, part.last) for part in parts], events_max, bytes_max)
+        return [[shown(row, hidden[row.cid]) for row in rows] for rows in found]
 
     stored = await hub.loader.read(read) if any(part.first <= part.last for part in parts) else [[] for _ in parts]
     page = _Page(call, events_max, bytes_max)

@@ -141,7 +141,8 @@ def _snapshot(view: View, user: int, cursor: SyncCursor, limit: int) -> Snapshot
     """In a thread."""
     changed = view.memberships_changed(user, cursor.since_pos, cursor.after_cid, limit + 1)
     last_cid = changed[-1].cid if len(changed) > limit else 0
-    rows = {cid: view.membership(cid, user) for cid in {row.cid for row in changed}}
+    changed_cids = list(dict.fromkeys(row.cid for row in changed))
+    rows = dict(zip(changed_cids, view.each(lambda view, cid: view.membership(cid, user), changed_cids), strict=True))
     cids = view.conversation_ids(user, cursor.after_cid, last_cid or CID_MAX)
     return Snapshot(view.folded_pos, cids, rows, last_cid)
 
@@ -185,17 +186,14 @@ async def _last_events(hub: "Hub", user: int, drafts: list[Draft]) -> dict[int, 
 
     hidden = {draft.cid: hub.redactions.of(draft.cid) for draft in wanted}
 
-    def read(view: View) -> list[tuple[Draft, EventRow | None, int, int]]:
-        out = []
-        for draft in wanted:
-            rows = view.events(draft.cid, draft.last_seq, draft.last_seq, 1, 1)
-            conversation = view.conversation(draft.cid)
-            count = view.message_count_at(draft.cid, draft.last_seq) if draft.message_count < 0 else -1
-            row = shown(rows[0], hidden[draft.cid]) if rows else None
-            out.append((draft, row, count, conversation.head_seq if conversation else 0))
-        return out
+    def read_one(view: View, draft: Draft) -> tuple[Draft, EventRow | None, int, int]:
+        rows = view.events(draft.cid, draft.last_seq, draft.last_seq, 1, 1)
+        conversation = view.conversation(draft.cid)
+        count = view.message_count_at(draft.cid, draft.last_seq) if draft.message_count < 0 else -1
+        row = shown(rows[0], hidden[draft.cid]) if rows else None
+        return draft, row, count, conversation.head_seq if conversation else 0
 
-    for draft, row, folded, folded_seq in await hub.loader.read(read):
+    for draft, row, folded, folded_seq in await hub.loader.read(lambda view: view.each(read_one, wanted)):
         count = folded
         if folded >= 0 and folded_seq < draft.last_seq:
             count += _messages_in_tail(hub.core, user, draft, folded_seq + 1)

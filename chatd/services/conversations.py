@@ -109,9 +109,10 @@ async def list_own(caller: Caller, after: int, limit: int) -> Result:
 
     def read(view: View) -> tuple[int, list[int], dict[int, list[MembershipRow]], dict[int, int]]:
         cids = view.conversation_ids(caller.user, after)
-        rows = {cid: view.membership(cid, caller.user) for cid in cids[: 2 * limit]}
-        counts = {cid: view.member_count(cid) for cid in rows}
-        return view.folded_pos, cids, rows, counts
+        page = cids[: 2 * limit]
+        rows = view.each(lambda view, cid: view.membership(cid, caller.user), page)
+        counts = view.each(lambda view, cid: view.member_count(cid), page)
+        return view.folded_pos, cids, dict(zip(page, rows, strict=True)), dict(zip(page, counts, strict=True))
 
     for _ in range(SNAPSHOTS_PER_PAGE_MAX):
         folded_pos, cids, rows, counts = await hub.loader.read(read)

@@ -6,7 +6,7 @@ which they differ stand in Dialect. A store adds how to run a statement.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from chatd.storage.interface import (
     GROUPED_ROWS,
@@ -42,6 +42,8 @@ SPEAKERS_EVENTS_MAX = 2000
 """Events that are looked through for those who spoke lately."""
 
 Row = TypeVar("Row")
+Key = TypeVar("Key")
+Answer = TypeVar("Answer")
 
 _USER = 'SELECT id, name, display_name, password_hash, flags, token_epoch, created_ms, about, avatar FROM "user" '
 _DEVICE = "SELECT id, uid, label, key, flags, cseq_max, created_ms FROM device "
@@ -135,6 +137,9 @@ class SqlView(ABC):
     @abstractmethod
     def rows_of_keys(self, sql: str, keys: Iterable[Any]) -> Iterable[Sequence[Any]]:
         """The same for a set of keys: `{keys}` in sql becomes a condition that a column is one of them."""
+
+    def each(self, read: Callable[[Self, Key], Answer], keys: Iterable[Key]) -> list[Answer]:
+        return [read(self, key) for key in keys]
 
     def user(self, user: int) -> UserRow | None:
         return self._one(UserRow, _USER + "WHERE id = ?1", user)
@@ -233,6 +238,23 @@ class SqlView(ABC):
             if left < 0 and found:
                 break
             found.append(EventRow(*row))
+        return found
+
+    def event_ranges(
+        self, ranges: Sequence[tuple[int, int, int]], events_max: int, bytes_max: int
+    ) -> list[list[EventRow]]:
+        found: list[list[EventRow]] = []
+        any_found, bytes_left = False, bytes_max
+        for cid, first_seq, last_seq in ranges:
+            found.append([])
+            for row in self.rows(self.dialect.events, cid, first_seq, last_seq, events_max) if events_max > 0 else ():
+                bytes_left -= len(row[5])
+                if bytes_left < 0 and any_found:
+                    events_max = 0
+                    break
+                any_found = True
+                found[-1].append(EventRow(*row))
+            events_max -= len(found[-1])
         return found
 
     def event_times(self, cid: int, from_seq: int, to_seq: int, limit: int) -> list[tuple[int, int]]:

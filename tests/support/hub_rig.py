@@ -1,4 +1,4 @@
-"""A running hub on a real SQLite store, called as shards call it: upcalls in, frames out."""
+"""A running hub on a real store, called as shards call it: upcalls in, frames out."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -16,6 +16,7 @@ from chatd.hub.loop import Hub
 from chatd.hub.settings import HubSettings
 from chatd.services.role import make_hub
 from chatd.services.users import stage_user
+from chatd.storage.interface import Folder
 from chatd.storage.portion import Portion
 from chatd.storage.sqlite.folder import SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
@@ -24,6 +25,7 @@ from chatd.wire.varint import encode as varint
 from support import fakeshard
 from support.fakeshard import FakeShard
 from support.plain_core import PlainCore
+from support.stores import PostgresPlace, StorePlace
 
 UNLIMITED = {"pulls_per_s": 0, "requests_per_s": 0, "resolves_per_min": 0}
 NO_FLAGS = UserFlag(0)
@@ -166,7 +168,7 @@ def _is_answer(record: Any, handle: int) -> bool:
 class Rig:
     """One hub. Users are made by user(); every call comes from a connection that is named by its user and device."""
 
-    def __init__(self, core: Any, door: Any, hub: Hub, folder: SqliteFolder) -> None:
+    def __init__(self, core: Any, door: Any, hub: Hub, folder: Folder) -> None:
         self.core, self.door, self.hub, self.folder = core, door, hub, folder
         self.store: Any = hub.store
         self._devices: dict[int, int] = {}
@@ -289,15 +291,22 @@ def abort(message: str) -> NoReturn:
 
 
 core_kind = "plain"
+places: dict[Path, StorePlace] = {}
+"""Of directories whose store is a database."""
+ON_POSTGRESQL = "native, postgresql"
 
 
-@pytest.fixture(params=["plain", "native", "native, distant store"])
+@pytest.fixture(params=["plain", "native", "native, distant store", ON_POSTGRESQL])
 def either_core(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every test of the module runs on both cores, and with batches that are in flight for a while."""
+    """Every test of the module runs on both cores, with batches that are in flight for a while, and on both stores."""
     global core_kind
     core_kind = request.param
+    if core_kind == ON_POSTGRESQL:
+        path = request.getfixturevalue("tmp_path")
+        places[path] = PostgresPlace(path, request.getfixturevalue("postgres"))
     yield
     core_kind = "plain"
+    places.clear()
 
 
 def move_away(store: SqliteStore) -> None:
@@ -321,11 +330,12 @@ def plain_only() -> None:
 @asynccontextmanager
 async def running(path: Path, **settings: Any) -> AsyncIterator[Rig]:
     """A hub on the store of `path`, made if there is none. Ending it is a kill: nothing is folded or cleaned up."""
-    store = SqliteStore.open(path, StoreSettings(reserve_bytes=1 << 20))
+    place = places.get(path)
+    store: Any = place.open() if place else SqliteStore.open(path, StoreSettings(reserve_bytes=1 << 20))
     core: Any = PlainCore() if core_kind == "plain" else HubCore(HubCoreSettings(log_epoch=store.log_epoch))
     if core_kind.endswith("distant store"):
         move_away(store)
-    folder = SqliteFolder.open(path, Portion)
+    folder: Folder = place.folder(batch_age_s=30.0) if place else SqliteFolder.open(path, Portion)
     hub = make_hub(core, store, HubSettings.from_mapping(UNLIMITED | settings), abort=abort)
     hub.shards.add(0)
     _send, receive = trio.open_memory_channel[tuple[Any, ...]](4)

@@ -61,7 +61,8 @@ async def unread_mentions(caller: Caller, cids: list[int]) -> Result:
 
         def read(view: View, spans: dict[int, tuple[int, int]] = spans) -> tuple[int, dict[int, list[Any]]]:
             most = MENTIONS_COUNTED_MAX
-            return view.folded_pos, {cid: view.mentions(cid, user, *span, most) for cid, span in spans.items()}
+            rows = view.each(lambda view, cid: view.mentions(cid, user, *spans[cid], most), spans)
+            return view.folded_pos, dict(zip(spans, rows, strict=True))
 
         folded_pos, found = await hub.loader.read(read)
         if hub.rows.is_current(folded_pos) and await hub.lookup(bounds) == spans:

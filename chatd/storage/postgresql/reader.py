@@ -6,14 +6,15 @@ snapshot begun after that has it.
 
 import json
 import queue
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from chatd.bridge import Bridge
 from chatd.errors import StoreLostError
 from chatd.storage.interface import EventRow
 from chatd.storage.postgresql.connection import connect, numbered, shown, storage_errors
+from chatd.storage.postgresql.together import Answer, Key, Together
 from chatd.storage.sql_view import Dialect, SqlView
 
 POOL_WAIT_S = 1.5
@@ -51,6 +52,16 @@ SELECT cid, seq, ts, sender, kind, body, flags FROM (
     SELECT *, sum(octet_length(body)) OVER (ORDER BY seq) AS bytes, row_number() OVER (ORDER BY seq) AS number
     FROM ({_EVENTS}) AS events
 ) AS page WHERE bytes <= ?5 OR number = 1 ORDER BY seq"""  # noqa: S608 our own constant
+# The limit of each range is that of all: what comes after it is not even looked for.
+_EVENTS_OF_RANGES = f"""
+SELECT number, cid, seq, ts, sender, kind, body, flags FROM (
+    SELECT *, sum(octet_length(body)) OVER (ROWS UNBOUNDED PRECEDING) AS bytes, row_number() OVER () AS place FROM (
+        SELECT part.number, e.* FROM unnest(?1::bigint[], ?2::bigint[], ?3::bigint[]) WITH ORDINALITY
+        AS part(cid, first, last, number) CROSS JOIN LATERAL (
+            {_EVENTS.replace("?1", "part.cid").replace("?2", "part.first").replace("?3", "part.last")}
+        ) AS e LIMIT ?4
+    ) AS found
+) AS page WHERE bytes <= ?5 OR place = 1"""  # noqa: S608 our own constant
 
 
 class PostgresReader:
@@ -138,15 +149,35 @@ class PostgresView(SqlView):
         self.folded_pos = folded_pos
 
     def rows(self, sql: str, *bindings: Any) -> Iterable[Sequence[Any]]:
-        found: Iterable[Sequence[Any]] = self._bridge.wait(self._connection.fetch, numbered(sql), *bindings)
-        return found
+        return self._fetch(numbered(sql), *bindings)
 
     def rows_of_keys(self, sql: str, keys: Iterable[Any]) -> Iterable[Sequence[Any]]:
-        return self.rows(sql.format(keys="= ANY(?1)"), list(keys))
+        return self._fetch(sql.format(keys="= ANY($1)"), list(keys))
+
+    def each(self, read: Callable[[Self, Key], Answer], keys: Iterable[Key]) -> list[Answer]:
+        together = Together(self._fetch)
+        view = type(self)(self._bridge, self._connection, self.folded_pos)
+        view.rows = together.ask  # type: ignore[method-assign]
+        return together.answers(lambda key: read(view, key), list(keys))
 
     def events(self, cid: int, from_seq: int, to_seq: int, events_max: int, bytes_max: int) -> list[EventRow]:
         return self._all(EventRow, _EVENTS_OF_BYTES, cid, from_seq, to_seq, events_max, bytes_max)
 
+    def event_ranges(
+        self, ranges: Sequence[tuple[int, int, int]], events_max: int, bytes_max: int
+    ) -> list[list[EventRow]]:
+        found: list[list[EventRow]] = [[] for _ in ranges]
+        if ranges:
+            columns = [list(column) for column in zip(*ranges, strict=True)]
+            for number, *row in self.rows(_EVENTS_OF_RANGES, *columns, events_max, bytes_max):
+                found[number - 1].append(EventRow(*row))
+        return found
+
     def meta(self, key: str) -> Any:
         value = super().meta(key)
         return None if value is None else json.loads(value)
+
+    def _fetch(self, statement: str, *bindings: Any) -> Iterable[Sequence[Any]]:
+        """One round trip."""
+        found: Iterable[Sequence[Any]] = self._bridge.wait(self._connection.fetch, statement, *bindings)
+        return found
