@@ -1,13 +1,19 @@
 """The fold on PostgreSQL: moves journal batches into their places, as chatd.storage.sqlite.folder does it.
 
-A portion is written in one transaction with `folded_pos`: events by COPY, everything else by one statement over arrays
-per table. A fold whose COMMIT was not answered is no
-question: the next one begins where `folded_pos` says. Batches are deleted when they are folded and old enough.
+A portion is written in one transaction with `folded_pos`: events by COPY, everything else by statements over arrays. A
+fold whose COMMIT was not answered is no question: the next one begins where `folded_pos` says. Batches are deleted when
+they are folded and old enough.
+
+Nobody waits for a fold, while the session that appends may want the same cores, and a session of PostgreSQL cannot be
+made nice as a thread of ours can. So as long as no more than a portion waits, the fold works in small steps and rests
+after each (Pace); with a backlog it does all at once.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
@@ -26,7 +32,12 @@ from chatd.storage.postgresql.connection import (
     storage_errors,
 )
 
-BATCHES_PER_PAGE = 256
+BATCHES_PER_PAGE = 64
+STEP_ROWS = 500
+"""Of a polite fold: some milliseconds of the server's work."""
+REST_SHARE = 2.0
+"""How long it rests after a step, in times of the step."""
+Row = TypeVar("Row")
 _FOLDED_POS = "SELECT CAST(value AS BIGINT) FROM meta WHERE key = 'folded_pos'"
 _BATCHES = "SELECT pos, count, blob FROM batch WHERE pos > $1 ORDER BY pos LIMIT $2"
 
@@ -123,7 +134,7 @@ class PostgresFoldSettings(NamedTuple):
 
     portion_records: int = 100_000
     batch_age_s: float = 30.0
-    delete_interval_s: float = 5.0
+    delete_interval_s: float = 1.0
     request_keys_s: float = 7 * 86_400.0
     request_keys_forgotten: int = 10_000
 
@@ -142,6 +153,7 @@ class PostgresFolder:
         self._name = "the PostgreSQL database"
         self._connection: Any = None
         self._deleted_at = time.monotonic()
+        self._behind = False
 
     @classmethod
     def open(
@@ -197,11 +209,12 @@ class PostgresFolder:
         connection = await self._connected()
         with storage_errors("fold into", self._name):
             folded_pos = await connection.fetchval(_FOLDED_POS)
-            portion, end_pos, more = await self._read_portion(connection, folded_pos)
+            pace = Pace(polite=not self._behind)
+            portion, end_pos, self._behind = await self._read_portion(connection, folded_pos, pace)
             if end_pos > folded_pos:
                 try:
                     async with connection.transaction():
-                        await self._write_portion(connection, portion)
+                        await self._write_portion(connection, portion, pace)
                         if await connection.execute(_SET_FOLDED_POS, str(folded_pos), str(end_pos)) != "UPDATE 1":
                             raise StoreCorruptError(f"{self._name}: somebody else folds, too, or meta was changed")
                 except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, ValueError) as error:
@@ -211,9 +224,9 @@ class PostgresFolder:
                     ) from error
         if time.monotonic() - self._deleted_at >= self._settings.delete_interval_s:
             await self._delete_folded()
-        return FoldResult(end_pos - folded_pos, end_pos, more)
+        return FoldResult(end_pos - folded_pos, end_pos, self._behind)
 
-    async def _read_portion(self, connection: Any, folded_pos: int) -> tuple[Portion, int, bool]:
+    async def _read_portion(self, connection: Any, folded_pos: int, pace: "Pace") -> tuple[Portion, int, bool]:
         """At most portion_records records, but at least one batch; where they end; whether more wait."""
         portion, end_pos = self._portion(), folded_pos
         while page := await connection.fetch(_BATCHES, end_pos, BATCHES_PER_PAGE):
@@ -227,30 +240,37 @@ class PostgresFolder:
                 except ValueError as error:
                     raise StoreCorruptError(f"the journal batch at {pos} cannot be read: {error}") from error
                 end_pos = pos + count - 1
+            await pace.rest()
         return portion, end_pos, False
 
-    async def _write_portion(self, connection: Any, portion: Portion) -> None:
+    async def _write_portion(self, connection: Any, portion: Portion, pace: "Pace") -> None:
         """Rows first: a conversation exists before its head moves, a device before its highest cseq."""
         await apply_rows(connection, portion.rows)
         oldest_ms = int((time.time() - self._settings.request_keys_s) * 1000)
         await connection.execute(_FORGET_REQUESTS, oldest_ms, self._settings.request_keys_forgotten)
         first_id = await connection.fetchval(_NEXT_EVENT_ID)
         numbered_events = ((number, *event) for number, event in enumerate(portion.events(), first_id))
-        await connection.copy_records_to_table("event", records=numbered_events)
-        sends = arrays(portion.send_runs())
-        if sends and await connection.execute(_SEND_RUNS, *sends) != f"INSERT 0 {len(sends[0])}":
-            await connection.execute(_LATE_SENDS, *sends)
-        for statement, columns in (
-            (_EVENT_RUNS, arrays(portion.event_runs(first_id))),
-            (_REDACTIONS, arrays(portion.redactions)),
-            (_HEADS, arrays(portion.heads())),
-            (_DEVICES, arrays(portion.highest_cseqs())),
-            (_MEMBERSHIPS, arrays(newest(portion.members, key_columns=3))),
-            (_POSITIONS, arrays(newest(portion.positions, key_columns=2))),
-            (_SENDERS, arrays(portion.senders())),
-        ):
-            if columns:
-                await connection.execute(statement, *columns)
+        for records in pace.steps(numbered_events):
+            await connection.copy_records_to_table("event", records=records)
+            await pace.rest()
+        for runs in pace.steps(portion.send_runs()):
+            sends = arrays(runs)
+            if await connection.execute(_SEND_RUNS, *sends) != f"INSERT 0 {len(runs)}":
+                await connection.execute(_LATE_SENDS, *sends)
+            await pace.rest()
+        tables: tuple[tuple[str, Iterable[tuple[Any, ...]]], ...] = (
+            (_EVENT_RUNS, portion.event_runs(first_id)),
+            (_REDACTIONS, portion.redactions),
+            (_HEADS, portion.heads()),
+            (_DEVICES, portion.highest_cseqs()),
+            (_MEMBERSHIPS, newest(portion.members, key_columns=3)),
+            (_POSITIONS, newest(portion.positions, key_columns=2)),
+            (_SENDERS, portion.senders()),
+        )
+        for statement, rows in tables:
+            for step in pace.steps(rows):
+                await connection.execute(statement, *arrays(step))
+                await pace.rest()
 
     async def _delete_folded(self) -> None:
         connection = await self._connected()
@@ -259,6 +279,26 @@ class PostgresFolder:
             folded_pos = await connection.fetchval(_FOLDED_POS)
             oldest_ms = int((time.time() - self._settings.batch_age_s) * 1000)
             await connection.execute(_DELETE_FOLDED, folded_pos, oldest_ms)
+
+
+class Pace:
+    """How fast a fold may go."""
+
+    def __init__(self, *, polite: bool) -> None:
+        self._polite = polite
+        self._began_at = time.monotonic()
+
+    def steps(self, rows: Iterable[Row]) -> Iterator[list[Row]]:
+        """The rows as lists, each for one statement; none where there is no row."""
+        left = iter(rows)
+        while step := list(islice(left, STEP_ROWS if self._polite else None)):
+            yield step
+
+    async def rest(self) -> None:
+        """After every statement or COPY of a step."""
+        if self._polite:
+            await asyncio.sleep((time.monotonic() - self._began_at) * REST_SHARE)
+            self._began_at = time.monotonic()
 
 
 async def apply_rows(connection: Any, rows: Iterable[RowTuple]) -> None:
@@ -282,5 +322,5 @@ async def apply_rows(connection: Any, rows: Iterable[RowTuple]) -> None:
 
 
 def arrays(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Columns instead of rows; no columns where there is no row."""
+    """Columns instead of rows."""
     return list(zip(*rows, strict=True))
