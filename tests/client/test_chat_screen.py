@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import chain
 
 import anyio
 from support.fake_network import FakeNetwork, fake_network
@@ -143,6 +144,28 @@ def test_new_conversations_are_made_by_name() -> None:
         created = network.server.logs[app.chats.current.cid] if app.chats.current else None
         assert created is not None
         assert set(created.members) == {ALICE, BOB, CAROL}
+
+    play(story)
+
+
+def test_names_that_nobody_has_can_be_mended() -> None:
+    """What was typed stands in the next window."""
+
+    async def story(network: FakeNetwork, app: ChatApp, pilot: Pilot[None]) -> None:
+        del network
+        for key, typed in (("ctrl+n", ["carl", "enter"]), ("ctrl+g", ["Team", "enter", "bob,carl", "enter"])):
+            before = app.chats.current
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.screen, Dialog))
+            first = app.screen
+            await pilot.press(*chain.from_iterable([word] if word == "enter" else word for word in typed))
+            await until(pilot, lambda first=first: isinstance(app.screen, Dialog) and app.screen is not first)
+            last = app.screen.query(Input).last()
+            assert last.value.endswith("carl")
+            last.value = last.value.replace("carl", "carol")
+            last.focus()
+            await pilot.press("enter")
+            await until(pilot, lambda before=before: app.chats.current is not before)
 
     play(story)
 

@@ -26,20 +26,21 @@ Ctrl+Q      quit
 
 
 class Dialog(ModalScreen[dict[str, str] | None]):
-    """Some labelled fields. Enter in the last one gives {name: text}, Escape None."""
+    """Some labelled fields. Enter in the last one gives {name: text}, Escape None. given: what they hold at first."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", "Close")]
 
-    def __init__(self, title: str, fields: dict[str, str]) -> None:
+    def __init__(self, title: str, fields: dict[str, str], given: dict[str, str] | None = None) -> None:
         super().__init__()
         self._title = title
         self._fields = fields
+        self._given = given or {}
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Label(self._title, classes="title")
             for name, hint in self._fields.items():
-                yield Input(placeholder=hint, id=f"field-{name}")
+                yield Input(self._given.get(name), placeholder=hint, id=f"field-{name}")
 
     def action_leave(self) -> None:
         self.dismiss(None)
@@ -49,7 +50,7 @@ class Dialog(ModalScreen[dict[str, str] | None]):
         inputs = {name: self.query_one(f"#field-{name}", Input) for name in self._fields}
         empty = next((field for field in inputs.values() if not field.value.strip()), None)
         if empty is not None:
-            empty.focus()
+            self.set_focus(empty)  # at once: what is typed next belongs there
         else:
             self.dismiss({name: field.value.strip() for name, field in inputs.items()})
 
@@ -66,9 +67,9 @@ class Help(ModalScreen[None]):
         self.dismiss(None)
 
 
-def new_direct() -> Dialog:
-    return Dialog("New conversation", {"name": "name of the user"})
+def new_direct(given: dict[str, str] | None = None) -> Dialog:
+    return Dialog("New conversation", {"name": "name of the user"}, given)
 
 
-def new_group() -> Dialog:
-    return Dialog("New group", {"title": "title of the group", "names": "names of the members, with commas"})
+def new_group(given: dict[str, str] | None = None) -> Dialog:
+    return Dialog("New group", {"title": "title of the group", "names": "names of the members, with commas"}, given)

@@ -131,7 +131,7 @@ class ChatApp(App[None]):
             await self._learn_members(chat)
         self._show_list()
         if self._open_with:
-            self._open_direct(self._open_with)
+            await self._direct_opened(self._open_with)
         elif self.chats.by_cid and self.chats.current is None:
             await self.open(self.chats.sorted()[0])
         self._opens_first = self.chats.current is None and not self._open_with
@@ -345,26 +345,37 @@ class ChatApp(App[None]):
 
     @work(group="dialog")
     async def action_direct(self) -> None:
-        given = await self.push_screen_wait(new_direct())
-        if given is not None:
-            self._open_direct(given["name"])
+        """A name that nobody has can be mended."""
+        given: dict[str, str] | None = None
+        while (given := await self.push_screen_wait(new_direct(given))) is not None:
+            if await self._direct_opened(given["name"]):
+                return
 
     @work(group="dialog")
     async def action_group(self) -> None:
-        given = await self.push_screen_wait(new_group())
-        if given is None:
-            return
+        given: dict[str, str] | None = None
+        while (given := await self.push_screen_wait(new_group(given))) is not None:
+            if await self._group_made(given):
+                return
+
+    async def _group_made(self, given: dict[str, str]) -> bool:
         names = [name.strip() for name in given["names"].split(",") if name.strip()]
         try:
             users = await self.client.resolve(names)
             unknown = [name for name in names if name not in users]
             if unknown:
-                self.notify(f"there is no user {', '.join(unknown)}", severity="error", markup=False)
-                return
+                self.notify(
+                    f"there is no user {', '.join(unknown)}: who has logged in once is there",
+                    severity="error",
+                    markup=False,
+                )
+                return False
             cid = await self.client.create_group(given["title"], [user.id for user in users.values()])
             await self._opened_new(cid)
         except ClientError as error:
             self.notify(str(error), severity="error", markup=False)
+            return False
+        return True
 
     @work(group="dialog")
     async def action_search(self) -> None:
@@ -372,12 +383,13 @@ class ChatApp(App[None]):
         if cid:
             await self.open(self.chats.chat(cid))
 
-    @work(group="dialog")
-    async def _open_direct(self, name: str) -> None:
+    async def _direct_opened(self, name: str) -> bool:
         try:
             await self._opened_new(await self.client.direct((await self.client.user_named(name)).id))
         except ClientError as error:
             self.notify(str(error), severity="error", markup=False)
+            return False
+        return True
 
     async def _opened_new(self, cid: int) -> None:
         chat = self.chats.chat(cid)
