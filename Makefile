@@ -8,6 +8,7 @@ KILLS ?= 500
 SEEDS ?= 20000
 JOBS ?= $(shell nproc)
 CUTS ?= 2000
+STORE ?= sqlite
 CAMPAIGN = PYTHONPATH=.:tests $(PYTHON_VENV) -m campaigns
 SCENARIO ?= relay
 PYTHON_VENV := .venv/bin/python
@@ -57,8 +58,8 @@ fuzz: develop    ## mutate inputs of every parser for MINUTES=n, sanitized; JSON
 simulate: develop    ## simulate SEEDS=n seeds on both sides in JOBS=n processes; JSON=file for the result
 	@$(CAMPAIGN).simulate --seeds $(SEEDS) --jobs $(JOBS) $(if $(JSON),--json $(JSON)) $(SIMULATE_ARGS)
 
-kills: develop   ## kill -9 the processes of live servers under load KILLS=500 times and judge every history
-	@$(CAMPAIGN).kills --kills $(KILLS) $(if $(JSON),--json $(JSON))
+kills: develop .venv/.services-stamp   ## kill -9 the processes of live servers under load KILLS=500 times and judge every history; STORE=postgresql: its processes, too
+	@$(CAMPAIGN).kills --kills $(KILLS) --store $(STORE) $(if $(JSON),--json $(JSON))
 
 crashes: develop .venv/.services-stamp     ## cut the power of a recorded live run at CUTS=2000 places and recover from each
 	@$(CAMPAIGN).crash_images --cuts $(CUTS) $(if $(JSON),--json $(JSON))

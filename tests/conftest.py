@@ -47,9 +47,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         stores = getattr(item, "callspec", None)
         uses = getattr(item, "fixturenames", ())
-        if "postgres" in uses or (stores is not None and "postgresql" in stores.params.values()):
+        if "postgres" in uses or any("postgresql" in str(one) for one in (stores.params.values() if stores else ())):
             item.add_marker(pytest.mark.services)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-mode", action="store_true", help="tests/contract: also what three shards leave out")
     parser.addoption("--seed", type=int, help="of the deterministic simulation (tests/sim): run this one only")

@@ -10,9 +10,10 @@ Result = dict[str, Any]
 
 
 def kills(result: Result) -> tuple[str, str]:
-    by_role = ", ".join(f"{count} of {role}s" for role, count in sorted(result["kills"].items()) if role != "all")
+    roles = {role: role.replace("_", " ") for role in result["recovery_s"]}
+    by_role = ", ".join(f"{result['kills'][role]} of {name}s" for role, name in sorted(roles.items()))
     operations, unanswered = result["operations"], result["unanswered_at_kill"]
-    times = ", ".join(f"{role} {s['p50']:.2f} / {s['p99']:.2f} s" for role, s in result["recovery_s"].items())
+    times = ", ".join(f"{roles[role]} {s['p50']:.2f} / {s['p99']:.2f} s" for role, s in result["recovery_s"].items())
     done = (
         f"{result['kills']['all']} kills ({by_role}); {operations['sends_ok']:,} SENDs acknowledged,"
         f" {operations['delivered']:,} events delivered; unanswered at a kill: at least {unanswered['min']},"
@@ -77,6 +78,7 @@ def coverage(result: Result) -> tuple[str, str]:
 CAMPAIGNS: dict[str, tuple[str, Callable[[Result], tuple[str, str]]]] = {
     "simulation": ("simulation", simulation),
     "kills": ("live kills", kills),
+    "postgresql-kills": ("live kills, PostgreSQL's processes among them", kills),
     "crash-images": ("power cuts", crash_images),
     "failures": ("n-th failures", failures),
     "sabotages": ("sabotages", sabotages),

@@ -1,27 +1,32 @@
 """PostgreSQL fails under load: nothing acknowledged is lost, nothing comes twice, connections stay."""
 
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from support.invariants import check
-from support.kills import Nemesis, kill_under_load, until
-from support.live import peer
+from support.kills import kill_under_load
+from support.live import DUP, RETRYABLE, Peer, peer
 from support.pgcut import AnswerCutter
+from support.pgkills import HUB, nemesis_of
 from support.places import SMALL
-from support.postgres import Postgres
+from support.postgres import ROLE, USER, Postgres
+from support.processes import workers
 
 from chatd.storage.journal_codec import decode_batch
 from chatd.storage.stores import check_store
 from chatd.testing import ChatdServer
-from chatd.wire.schema import ErrorCode, Op
+from chatd.wire.frame import Frame
+from chatd.wire.schema import ErrorCode, Kind, Op
 
-WRITER = "chatd hub"
-RECOVERY_S = 30.0
+TRIES_MAX = 5
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -29,66 +34,6 @@ def server() -> Iterator[Postgres]:
     """One of its own: it is killed. It syncs."""
     with Postgres.running() as server:
         yield server
-
-
-class PostgresNemesis(Nemesis):
-    """Kills the database's processes as others kill the server's."""
-
-    database: Postgres
-    proxy: AnswerCutter | None = None
-    standby: Postgres | None = None
-
-    async def kill(self, role: str) -> None:
-        fault = getattr(self, role, None)
-        if fault is None:
-            await super().kill(role)
-            return
-        with trio.fail_after(RECOVERY_S):
-            await until(lambda: any(probe.pending for probe in self.probes))
-        kill = self.begin(role)
-        await fault()
-        await self._recovered(kill)
-
-    async def writing_backend(self) -> None:
-        """SIGKILL of one backend: the postmaster ends all others and recovers, which takes it a moment."""
-        for pid in await self._writers():
-            os.kill(pid, signal.SIGKILL)
-
-    async def terminated_backend(self) -> None:
-        """As an administrator, or a failing network, ends one session."""
-        await trio.to_thread.run_sync(
-            self.database.sql,
-            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{WRITER}'",
-        )
-
-    async def postmaster(self) -> None:
-        await trio.to_thread.run_sync(self.database.kill)
-        await trio.sleep(self.random.uniform(0, 1.5))
-        await trio.to_thread.run_sync(self.database.start)
-
-    async def restart(self) -> None:
-        await trio.to_thread.run_sync(self.database.stop)
-        await trio.to_thread.run_sync(self.database.start)
-
-    async def answer(self) -> None:
-        """The COMMIT happens, its reply is lost."""
-        assert self.proxy is not None
-        with trio.fail_after(RECOVERY_S):
-            await self.proxy.cut(WRITER)
-
-    async def failover(self) -> None:
-        """The server dies, its standby takes over at another address."""
-        assert self.standby is not None
-        await trio.to_thread.run_sync(self.database.kill)
-        await trio.to_thread.run_sync(self.standby.promote)
-
-    async def _writers(self) -> list[int]:
-        with trio.fail_after(RECOVERY_S):
-            while True:
-                pids = await trio.to_thread.run_sync(self.database.backends, WRITER)
-                if pids:
-                    return pids
-                await trio.sleep(0.01)
 
 
 async def faults_under_load(
@@ -103,16 +48,10 @@ async def faults_under_load(
 ) -> None:
     name = server.database().rpartition("/")[2]
     ports = [proxy.port if proxy else server.port, *([standby.port] if standby else [])]
-
-    def nemesis(*arguments: Any) -> PostgresNemesis:
-        made = PostgresNemesis(*arguments)
-        made.database, made.proxy, made.standby = server, proxy, standby
-        return made
-
     options = ["--store", server.dsn_of(name, *ports), *([] if inline else ["--shards", "2"])]
     chatd = await trio.to_thread.run_sync(lambda: ChatdServer.start(tmp_path, *options, inline=inline))
     try:
-        run = await kill_under_load(chatd, roles, seed=seed, groups=2, nemesis=nemesis)
+        run = await kill_under_load(chatd, roles, seed=seed, groups=2, nemesis=nemesis_of(server, proxy, standby))
     finally:
         await trio.to_thread.run_sync(chatd.stop)
     run.history.save(tmp_path / "history.jsonl")
@@ -125,8 +64,13 @@ async def faults_under_load(
 
 @pytest.mark.parametrize("inline", [True, False])
 async def test_deaths_of_the_database_lose_nothing(tmp_path: Path, server: Postgres, inline: bool) -> None:
-    roles = ("terminated_backend", "writing_backend", "postmaster", "restart")
+    roles = ("ended_session", "hub_backend", "postmaster", "restart")
     await faults_under_load(tmp_path, server, roles, inline=inline, seed=3)
+
+
+async def test_a_crash_silence_and_a_shortage_of_connections_lose_nothing(tmp_path: Path, server: Postgres) -> None:
+    roles = ("immediate_shutdown", "stopped_backend", "connection_shortage", "other_backend")
+    await faults_under_load(tmp_path, server, roles, seed=7)
 
 
 async def test_deaths_of_our_own_processes_lose_nothing(tmp_path: Path, server: Postgres) -> None:
@@ -170,3 +114,125 @@ async def test_without_the_database_calls_are_refused_and_connections_stay(
                     await trio.sleep(0.1)
             await bob.delivered(cid, answer["seq"])
             assert [text for _, text in await bob.log(cid)][-2:] == [b"before", b"meanwhile"]
+
+
+# ---- a SEND of which nobody knows whether it is stored
+async def told_or_answered(who: Peer, cseq: int) -> Op:
+    """What comes first for it."""
+
+    def is_about_it(frame: Frame) -> bool:
+        return bool(frame["ref" if frame.op == Op.ERROR else "cseq"] == cseq)
+
+    frame = await who.next(Op.ERROR, Op.SEND_ACK, Op.SEND_NAK, where=is_about_it, within_s=30)
+    if frame.op == Op.ERROR:
+        assert (frame["op"], frame["code"]) == (Op.SEND, ErrorCode.UNAVAILABLE)
+    return frame.op
+
+
+async def until_stored(who: Peer, cid: int, cseq: int, payload: bytes, kind: Kind = Kind.TEXT) -> None:
+    with trio.fail_after(60):
+        while (answer := await who.send(cid, payload, cseq, kind)).op == Op.SEND_NAK:
+            assert answer.flags & RETRYABLE
+            await trio.sleep(0.1)
+
+
+async def stored_once(who: Peer, cid: int, cseq: int, text: bytes) -> None:
+    """The answer to what was open comes by itself; the same cseq again finds the same event."""
+    ack = await who.answer(cseq, within_s=60)
+    assert ack.op == Op.SEND_ACK
+    again = await who.send(cid, text, cseq)
+    assert (again.op, again["seq"], again.flags & DUP) == (Op.SEND_ACK, ack["seq"], DUP)
+    assert [payload for _, payload in await who.log(cid)].count(text) == 1
+
+
+async def test_a_send_that_was_not_committed_is_told_of_and_stored_by_the_next_hub(
+    tmp_path: Path, server: Postgres
+) -> None:
+    with ChatdServer.start(tmp_path, "--store", server.database(), "--shards", "2", inline=False) as chatd:
+        async with peer(chatd, "ann") as ann:
+            cid = await ann.group()
+            await ann.say(cid, b"before")
+            (backend,) = server.backends(HUB)
+            server.signal(backend, signal.SIGSTOP)
+            cseq = await ann.post(cid, b"open")
+            await trio.sleep(0.1)
+            server.kill()
+            assert await told_or_answered(ann, cseq) == Op.ERROR
+            server.start()
+            await stored_once(ann, cid, cseq, b"open")
+
+
+async def test_a_send_whose_commit_was_not_answered_is_told_of_and_not_stored_twice(
+    tmp_path: Path, server: Postgres
+) -> None:
+    async with AnswerCutter.running(server.port) as proxy:
+        store = server.dsn_of(server.database().rpartition("/")[2], proxy.port)
+        chatd = await trio.to_thread.run_sync(
+            lambda: ChatdServer.start(tmp_path, "--store", store, "--shards", "2", inline=False)
+        )
+        try:
+            async with peer(chatd, "ann") as ann:
+                cid = await ann.group()
+                for number in range(TRIES_MAX):
+                    text = b"open %d" % number
+                    # Just appended, so the hub does not ask now whether the server is there: the answer that is lost
+                    # is that to the next batch.
+                    await ann.say(cid, b"before")
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(proxy.cut, HUB)
+                        await trio.testing.wait_all_tasks_blocked()
+                        cseq = await ann.post(cid, text)
+                    await trio.to_thread.run_sync(server.kill)
+                    found = await told_or_answered(ann, cseq)
+                    await trio.to_thread.run_sync(server.start)
+                    if found == Op.ERROR:
+                        await stored_once(ann, cid, cseq, text)
+                        return
+                    await until_stored(ann, cid, cseq, text)
+        finally:
+            await trio.to_thread.run_sync(chatd.stop)
+    pytest.fail(f"the reply to COMMIT was not among the answers that were lost in {TRIES_MAX} tries")
+
+
+# ---- the disk of the server is full
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 MiB for a database; the write-ahead log lies elsewhere."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", path], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount a tmpfs (root)")
+    if USER:
+        shutil.chown(path, USER, USER)
+    for parent in path.parents[:3]:
+        parent.chmod(0o755)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+async def test_a_full_disk_of_the_server_refuses_sends_serves_reads_and_recovers(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    with Postgres.running() as server:
+        server.sql(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
+        server.sql(f"CREATE DATABASE full_one OWNER {ROLE} TABLESPACE small")
+        store = server.dsn_of("full_one")
+        with ChatdServer.start(tmp_path / "data", "--store", store, "--shards", "1", inline=False) as chatd:
+            hub = workers(chatd.pid)["hub"]
+            async with peer(chatd, "ann") as ann, peer(chatd, "bob") as bob:
+                cid = await ann.group([bob.user])
+                ballast, state = small_disk / "ballast", os.statvfs(small_disk)
+                with ballast.open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, state.f_bavail * state.f_frsize - MIB)
+                seqs = []
+                while (answer := await ann.send(cid, bytes(30_000), kind=Kind.CUSTOM)).op == Op.SEND_ACK:
+                    seqs.append(answer["seq"])
+                assert answer["code"] == ErrorCode.STORE_FULL
+                assert [seq for seq, _ in await bob.log(cid, seqs[0])] == seqs
+                ballast.unlink()
+                await until_stored(ann, cid, answer["cseq"], bytes(30_000), Kind.CUSTOM)
+                assert [seq for seq, _ in await bob.log(cid, seqs[0])] == [*seqs, seqs[-1] + 1]
+            assert workers(chatd.pid)["hub"] == hub
+        assert check_store(store, chatd.data, decode_batch).findings == []

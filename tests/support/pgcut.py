@@ -39,7 +39,15 @@ class AnswerCutter:
         await event.wait()
 
     async def _serve(self, client: trio.SocketStream) -> None:
-        async with client, await trio.open_tcp_stream("127.0.0.1", self._server_port) as server:
+        async with client:
+            try:
+                server = await trio.open_tcp_stream("127.0.0.1", self._server_port)
+            except OSError:  # it does not run: nor do we
+                return
+            await self._forward(client, server)
+
+    async def _forward(self, client: trio.SocketStream, server: trio.SocketStream) -> None:
+        async with server:
             names: list[str] = []
             asked = [False]
             async with trio.open_nursery() as nursery:

@@ -10,7 +10,8 @@ from typing import Any
 from chatd.testing import ChatdServer
 from support.live import Peer, peer
 
-MODES = {"inline": 1, "one shard": 1, "three shards": 3, "postgresql": 1}
+MODES = {"inline": 1, "one shard": 1, "three shards": 3, "postgresql": 1, "postgresql, three shards": 3}
+"""Name → number of shards."""
 # A group's log must not fit a stuck reader's queue and socket: LAG after kilobytes instead of hundreds of them.
 SMALL = ("queue.soft_bytes=8192", "queue.low_bytes=4096", "queue.socket_send_bytes=4096", "auth.guests=true")
 meetings = count(1)

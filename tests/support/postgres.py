@@ -27,23 +27,28 @@ def program(name: str) -> str:
     return path
 
 
+ROLE = "app"
+"""Who owns the databases: no superuser, as in any installation."""
+
+
 class Postgres:
-    """Started by `running`. dsn: of its first database; `database` makes others."""
+    """Started by `running`. `database` makes databases; `sql` is its administrator's unless told otherwise."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._databases = 0
-
-    @property
-    def dsn(self) -> str:
-        return self.dsn_of("postgres")
+        self._options: tuple[str, ...] = ()
 
     def dsn_of(self, database: str, *ports: int) -> str:
         """ports: addresses to be tried in turn, instead of its own."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports or (self.port,))
-        return f"postgresql://chatd@{hosts}/{database}"
+        return f"postgresql://{ROLE}@{hosts}/{database}"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
 
     def create(self) -> None:
         self.directory.chmod(0o755)
@@ -52,11 +57,12 @@ class Postgres:
         self._run("initdb", "-D", "data", "-U", "chatd", "--auth=trust", "--no-instructions", "--no-sync", "-E", "UTF8")
 
     def start(self, *options: str) -> None:
-        """options: name=value of its configuration. Returns when it takes connections."""
+        """options: name=value of its configuration, kept for the next start. Returns when it takes connections."""
+        self._options = options or self._options
         given = [f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.directory}",
-                 "shared_buffers=64MB", "max_connections=60", *options]  # fmt: skip
+                 "shared_buffers=64MB", "max_connections=60", *self._options]  # fmt: skip
         command = [program("postgres"), "-D", "data", *(word for option in given for word in ("-c", option))]
-        with (self.directory / "log").open("ab") as log:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **as_user()
             )
@@ -66,7 +72,7 @@ class Postgres:
                 self.sql("SELECT 1")
                 return
             if time.monotonic() > deadline or self.process.poll() is not None:
-                raise RuntimeError(f"PostgreSQL did not start:\n{(self.directory / 'log').read_text()[-3000:]}")
+                raise RuntimeError(f"PostgreSQL did not start:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.05)
 
     def standby(self) -> "Postgres":
@@ -126,12 +132,16 @@ class Postgres:
         """The DSN of a new, empty database."""
         self._databases += 1
         name = f"chatd_{self._databases}"
-        self.sql(f"CREATE DATABASE {name}")
+        self.sql(f"CREATE DATABASE {name} OWNER {ROLE}")
         return self.dsn_of(name)
 
     def sql(self, statement: str, dsn: str = "") -> str:
         """What psql prints, without decoration."""
-        return self._run("psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement, dsn or self.dsn)
+        return self._run("psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-c", statement, dsn or self._administrator)
+
+    @property
+    def _administrator(self) -> str:
+        return f"postgresql://chatd@127.0.0.1:{self.port}/postgres"
 
     def _run(self, name: str, *arguments: str) -> str:
         done = subprocess.run(
@@ -147,6 +157,7 @@ class Postgres:
         try:
             server.create()
             server.start(*options)
+            server.sql(f"CREATE ROLE {ROLE} LOGIN")
             yield server
         finally:
             server.remove()

@@ -125,9 +125,8 @@ def test_a_server_with_no_connection_to_give_is_lost_for_readers_only(
 ) -> None:
     name = place.where.rpartition("/")[2]
     with closing(store.reader()) as reader:
-        place.server.sql(f"ALTER DATABASE {name} CONNECTION LIMIT 0; CREATE ROLE limited LOGIN")
-        limited = PostgresReader(store._bridge, place.where.replace("chatd@", "limited@"), 1)
-        with pytest.raises(StoreLostError, match="too many connections"), limited.view():
+        place.server.sql(f"ALTER DATABASE {name} CONNECTION LIMIT 0")
+        with pytest.raises(StoreLostError, match="too many connections"), reader.view():
             pass
         store.append(22, 1, event_batch(22, 1, before=1))
         place.server.sql(f"ALTER DATABASE {name} CONNECTION LIMIT -1")
