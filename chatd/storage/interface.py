@@ -4,19 +4,17 @@ One process appends (Store), one folds (Folder), any thread reads through views.
 Timestamps are Unix milliseconds. Every method may raise StorageError; those that can mean something particular say so.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import msgpack
 
 from chatd.errors import LocalProtocolError
+from chatd.storage.bulk import BulkView
 from chatd.storage.journal_codec import Decoded, EventTuple, MemberTuple, PositionTuple, RedactTuple, RowTuple
 from chatd.storage.people_rows import PEOPLE_TABLES, CommandRow, PeopleView
 from chatd.storage.search.interface import CID_MAX, FollowedView
-
-Key = TypeVar("Key")
-Answer = TypeVar("Answer")
 
 
 class Decoder(Protocol):
@@ -273,15 +271,10 @@ class FoldResult(NamedTuple):
     more: bool
 
 
-class View(PeopleView, FollowedView, Protocol):
+class View(PeopleView, FollowedView, BulkView, Protocol):
     """One read transaction: everything in it is of one moment, and `folded_pos` says which. Use it in one thread."""
 
     folded_pos: int
-
-    def each(self, read: "Callable[[View, Key], Answer]", keys: Iterable[Key]) -> list[Answer]:
-        """[read(view, key) for key in keys], however far the database is: use it for whatever is read in a loop. read
-        may run more than once for a key, and depends on nothing but its view and its key.
-        """
 
     def user(self, user: int) -> UserRow | None: ...
     def users(self, ids: Iterable[int]) -> list[UserRow]: ...
@@ -307,13 +300,6 @@ class View(PeopleView, FollowedView, Protocol):
     def conversation_counts(self, users: Iterable[int]) -> dict[int, int]: ...
     def owned_count(self, user: int) -> int: ...
     def events(self, cid: int, from_seq: int, to_seq: int, events_max: int, bytes_max: int) -> list[EventRow]: ...
-    def event_ranges(
-        self, ranges: Sequence[tuple[int, int, int]], events_max: int, bytes_max: int
-    ) -> list[list[EventRow]]:
-        """For each (cid, from_seq, to_seq) its events in order; events_max and bytes_max of bodies are for all of them
-        together, but at least one event. from_seq beyond to_seq: none.
-        """
-
     def message_count_at(self, cid: int, seq: int) -> int: ...
     def stored_send(self, device: int, cseq: int) -> StoredSend | None: ...
     def request_result(self, user: int, key: bytes) -> bytes | None: ...
