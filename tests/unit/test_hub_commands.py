@@ -1,6 +1,7 @@
 """Commands to devices, and slow mode, on a running hub with the native core: bounds, restarts and folds."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from support import hub_rig
 from support.authors import Author, author, refused
 from support.fakeshard import Ack, Nak
 
+from chatd.hub.core_settings import HubCoreSettings
 from chatd.wire.payload import decode_payload
 from chatd.wire.schema import CommandState, ErrorCode, Kind, Method
 
@@ -79,17 +81,43 @@ async def test_a_revoked_device_is_told_nothing(tmp_path: Path) -> None:
         refused(await tell(panel), ErrorCode.NOT_FOUND)
 
 
-async def test_slow_mode_knows_after_a_restart_who_spoke(tmp_path: Path) -> None:
-    """Although the tail has let go of the message."""
+async def slow_bob(ann: Author) -> Author:
+    """A member of the author's group in slow mode, who has just said something that is folded now."""
+    bob = await ann.rig.user("bob")
+    await ann.rig.request(ann.session.user, Method.MEMBER_ADD, {1: ann.cid, 2: [bob]})
+    await ann.rig.request(ann.session.user, Method.CONVERSATION_SET_RULES, {1: ann.cid, 2: 3600})
+    device = (await ann.rig.rpc("device", bob, 0, "phone"))["device"]
+    session, _ = await ann.shard.login(bob, device)
+    author_bob = Author(ann.rig, ann.shard, session, ann.cid, 0)
+    await author_bob.say()
+    await ann.rig.fold()
+    return author_bob
+
+
+async def held(bob: Author) -> None:
+    answer = await bob.send(b"so soon")
+    assert isinstance(answer, Nak), answer
+    assert answer.code == ErrorCode.RATE_LIMITED
+
+
+async def test_slow_mode_holds_over_a_restart(tmp_path: Path) -> None:
     async with author(tmp_path) as ann:
-        bob = await ann.rig.user("bob")
-        await ann.rig.request(ann.session.user, Method.MEMBER_ADD, {1: ann.cid, 2: [bob]})
-        await ann.rig.request(ann.session.user, Method.CONVERSATION_SET_RULES, {1: ann.cid, 2: 3600})
-        device = (await ann.rig.rpc("device", bob, 0, "phone"))["device"]
-        session, _ = await ann.shard.login(bob, device)
-        await Author(ann.rig, ann.shard, session, ann.cid, 0).say()
-        await ann.rig.fold()
-    async with author(tmp_path, (bob, device, ann.cid)) as again:
-        answer = await again.send(b"so soon")
-        assert isinstance(answer, Nak), answer
-        assert answer.code == ErrorCode.RATE_LIMITED
+        bob = await slow_bob(ann)
+    async with author(tmp_path, (bob.session.user, bob.session.device, bob.cid)) as again:
+        await held(again)
+
+
+async def test_slow_mode_holds_in_a_conversation_that_is_loaded_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tail has let go of the message, and the core of the conversation."""
+    monkeypatch.setattr(hub_rig, "HubCoreSettings", partial(HubCoreSettings, conversations_max=1))
+    async with author(tmp_path) as ann:
+        bob = await slow_bob(ann)
+        evictions = ann.rig.core.counters()["evictions"]
+        with trio.fail_after(60):
+            while ann.rig.core.counters()["evictions"] == evictions:  # its positions have to be stored first
+                await trio.sleep(0.6)
+                await ann.rig.fold()
+                await ann.rig.request(ann.session.user, Method.CONVERSATION_CREATE, {1: 2, 2: "another", 3: []})
+        await held(bob)
