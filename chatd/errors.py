@@ -43,6 +43,14 @@ class StoreLockedError(StorageError):
     """Another process has this data directory open for writing."""
 
 
+class BackupError(StorageError):
+    """A backup could not be made, or is not what it says. The message names the file and what to do."""
+
+
+class BackupGapError(BackupError):
+    """Nothing can continue the last backup, because journal records after it are gone: a full one is needed."""
+
+
 class ProtocolError(ChatdError):
     """Bytes or a call that the wire protocol does not allow.
 

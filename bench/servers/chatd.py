@@ -127,7 +127,8 @@ def _label(pid: int, taken: set[str]) -> str:
     """The role in the process title (`chatd: shard 0`) or in the command line (`… chatd.worker shard`)."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").split()
     role = next(
-        (word for word in words if word in {"hub", "folder", "indexer", "shard", "http", "media", "bots"}), "worker"
+        (word for word in words if word in {"hub", "folder", "indexer", "backup", "shard", "http", "media", "bots"}),
+        "worker",
     )
     name, number = role, 0
     while name in taken:

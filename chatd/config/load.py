@@ -9,7 +9,20 @@ from typing import Any
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from chatd.config.model import Accept, Auth, Hub, Listen, Log, Process, Queue, Section, Session, StoreSetting, Tls
+from chatd.config.model import (
+    Accept,
+    Auth,
+    Backup,
+    Hub,
+    Listen,
+    Log,
+    Process,
+    Queue,
+    Section,
+    Session,
+    StoreSetting,
+    Tls,
+)
 from chatd.errors import ConfigError
 
 FILE_NAME = "chatd.toml"
@@ -42,6 +55,7 @@ class Settings(BaseSettings):
     queue: Queue = Field(default_factory=Queue)
     hub: Hub = Field(default_factory=Hub)
     auth: Auth = Field(default_factory=Auth)
+    backup: Backup = Field(default_factory=Backup)
     log: Log = Field(default_factory=Log)
 
     @classmethod

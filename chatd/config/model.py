@@ -323,6 +323,29 @@ class Auth(Section):
     """Login without registration."""
 
 
+class Backup(Section):
+    """Backups of a store in files, made by the server itself (docs/backup.md)."""
+
+    directory: Path | None = None
+    """Where they go: best another disk, and a directory for this server alone. Without one none are made by themselves,
+    and folded journal segments are not kept for incremental ones."""
+    full_every_s: Annotated[int, Field(ge=0, le=31_536_000)] = 86_400
+    """A full backup this often. 0: never by itself."""
+    incremental_every_s: Annotated[int, Field(ge=0, le=31_536_000)] = 900
+    """An incremental one this often, when there is something new: what can be lost with the disk of the server.
+    0: never."""
+    keep_days: Annotated[int, Field(ge=0, le=36_500)] = 14
+    """A full backup and its incremental ones are deleted together when the last of them is older, and ..."""
+    keep_full: Annotated[int, Field(ge=1, le=10_000)] = 3
+    """... when so many newer full ones are whole."""
+    journal_bytes_max: Annotated[int, Field(ge=0, le=1 << 44)] = 4096 * MIB
+    """Folded journal segments are kept in `data` until an incremental backup has them, up to so many bytes; beyond, the
+    oldest goes and the next backup is a full one. They give way when the disk gets short. 0: none are kept."""
+    copy_bytes_per_s: Annotated[int, Field(ge=0, le=1 << 40)] = 64 * MIB
+    """How quickly the main database is copied. 0: as quickly as it goes. Meanwhile its write-ahead log grows by what is
+    folded."""
+
+
 class Log(Section):
     """Logs go to standard error."""
 

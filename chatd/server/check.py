@@ -10,7 +10,7 @@ from chatd import secrets
 from chatd.config import Settings
 from chatd.errors import ConfigError
 from chatd.supervisor.listeners import probe
-from chatd.supervisor.plan import checked_kinds, checked_roles
+from chatd.supervisor.plan import checked_backup, checked_kinds, checked_roles
 
 
 def report(settings: Settings) -> int:
@@ -29,6 +29,7 @@ def findings(settings: Settings) -> Iterator[str]:
     yield from _secrets(settings)
     yield from _relations(settings)
     yield from _own(settings)
+    yield from _backup(settings)
     yield from _tls(settings)
     for address in [*settings.listen.tcp, *settings.listen.tls]:
         problem = probe(address) if address.port else None
@@ -76,6 +77,19 @@ def _own(settings: Settings) -> Iterator[str]:
             check(settings)
         except ConfigError as error:
             yield str(error)
+
+
+def _backup(settings: Settings) -> Iterator[str]:
+    try:
+        checked_backup(settings)
+    except ConfigError as error:
+        yield str(error)
+    directory = settings.backup.directory
+    if directory is None:
+        return
+    existing = directory if directory.exists() else directory.absolute().parent
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield f"backup.directory {directory} cannot be written to by this user; is its disk mounted?"
 
 
 def _relations(settings: Settings) -> Iterator[str]:

@@ -20,7 +20,7 @@ from chatd.server.roles import ROLES, Role
 from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
 from chatd.supervisor.memory import Memory
 from chatd.supervisor.notify import notify, reloading, watchdog_interval_s
-from chatd.supervisor.plan import reload_message, worker_settings
+from chatd.supervisor.plan import follower_roles, reload_message, worker_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,8 +63,10 @@ class InlineServer:
                     nursery.start_soon(self._answer_signals, signals, nursery.cancel_scope)
                     nursery.start_soon(self._beat)
                     await nursery.start(self._keep_hub, fold_read)
-                    for role, descriptors in (("folder", [fold_write]), ("indexer", []), ("shard", sockets)):
-                        await nursery.start(self._run_role, role, descriptors)
+                    await nursery.start(self._run_role, "folder", [fold_write])
+                    for role in follower_roles(self.settings):
+                        await nursery.start(self._run_role, role, [])
+                    await nursery.start(self._run_role, "shard", sockets)
                     await self._link()
                     nursery.start_soon(self._watch_memory)
                     self.ready.set()
@@ -166,7 +168,7 @@ class InlineServer:
         logs.get().info("draining", window_ms=self.settings.process.drain_window_ms)
         await self._commands["shard"].send(("drain", self.settings.process.drain_window_ms))
         await self._drained.wait()
-        for role in ("shard", "hub", "folder", "indexer"):
+        for role in ("shard", "hub", "folder", *follower_roles(self.settings)):
             await self._commands[role].send(("stop",))
             await self._stopped[role].wait()
 

@@ -58,7 +58,8 @@ async def run_folder(role: Role, *, task_status: trio.TaskStatus[None] = trio.TA
     from chatd.storage.fold_loop import fold_until
     from chatd.storage.stores import open_folder
 
-    folder = await store_opened(lambda: open_folder(role.store, role.data, Portion), StorageError)
+    kept = role.settings["backup"]["kept_bytes_max"]
+    folder = await store_opened(lambda: open_folder(role.store, role.data, Portion, kept), StorageError)
     task_status.started()
     stop = threading.Event()
     async with trio.open_nursery() as nursery:
@@ -107,6 +108,25 @@ async def run_indexer(role: Role, *, task_status: trio.TaskStatus[None] = trio.T
         nursery.cancel_scope.cancel()
 
 
+async def run_backup(role: Role, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Make backups when they are due, until told to stop. In a thread: one may take minutes."""
+    from chatd.engine.native import Portion
+    from chatd.storage.backup.make import Job
+    from chatd.storage.backup.retention import Keep
+    from chatd.storage.backup.schedule import Schedule, back_up_until
+
+    task_status.started()
+    stop = threading.Event()
+    told = role.settings["backup"]
+    job = Job(role.data, Path(told["directory"]), Portion, told["copy_bytes_per_s"])
+    schedule = Schedule(told["full_every_s"], told["incremental_every_s"])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_until_stop, role, stop)
+        keep = Keep(told["keep_days"], told["keep_full"])
+        await trio.to_thread.run_sync(back_up_until, stop, job, schedule, keep)
+        nursery.cancel_scope.cancel()
+
+
 async def run_hub(role: Role, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
     """Open the store, recover, and run the hub's loop over it."""
     from chatd.server.hub_role import run
@@ -146,5 +166,6 @@ ROLES: dict[str, Callable[..., Awaitable[None]]] = {
     "hub": run_hub,
     "folder": run_folder,
     "indexer": run_indexer,
+    "backup": run_backup,
     "shard": run_shard,
 }

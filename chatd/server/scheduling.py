@@ -4,10 +4,10 @@ Facts: a durable send crosses shard, hub, disk and shard again, and at each cros
 whoever wakes waits until the one that runs has used up its slice, 3 ms and more by default. Since 6.12 Linux lets every
 thread ask for a slice of its own (sched_runtime in sched_setattr(2)), without privileges: a shorter one means to run
 sooner, not more, and who wakes with a shorter slice preempts a longer one.
-Consequence: hub and shards, for which somebody waits, ask for short slices; folder and indexer, for which nobody waits,
-ask for a long one and are batch processes, so that they never preempt anybody (fold_loop.py and index_loop.py). Beside
-two processes that never sleep, p99 of 100 records appended and synced is 0.2-2.6 ms with the hub's slice and 8-9 ms
-without (2-core Xeon, Linux 6.18, 2026-11).
+Consequence: hub and shards, for which somebody waits, ask for short slices; folder, indexer and backup, for which
+nobody waits, ask for a long one and are batch processes, so that they never preempt anybody (fold_loop.py,
+index_loop.py and backup/schedule.py). Beside two processes that never sleep, p99 of 100 records appended and synced is
+0.2-2.6 ms with the hub's slice and 8-9 ms without (2-core Xeon, Linux 6.18, 2026-11).
 Price: more switches while cores are full. Kernels before 6.12 ignore the slice.
 """
 
@@ -22,8 +22,11 @@ _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 
 # The kernel takes 0.1 to 100 ms.
-SLICES_NS = {"hub": 100_000, "shard": 200_000, "folder": 10_000_000, "indexer": 10_000_000}
-POLICIES = {"hub": os.SCHED_OTHER, "shard": os.SCHED_OTHER, "folder": os.SCHED_BATCH, "indexer": os.SCHED_BATCH}
+_LONG_NS = 10_000_000
+SLICES_NS = {"hub": 100_000, "shard": 200_000} | dict.fromkeys(("folder", "indexer", "backup"), _LONG_NS)
+POLICIES = dict.fromkeys(("hub", "shard"), os.SCHED_OTHER) | dict.fromkeys(
+    ("folder", "indexer", "backup"), os.SCHED_BATCH
+)
 
 
 def schedule(role: str) -> bool:

@@ -19,7 +19,7 @@ from chatd.storage.stores import refuse_to_mix
 from chatd.supervisor.core import Supervisor
 from chatd.supervisor.listeners import Listener, close_listeners, open_listeners
 from chatd.supervisor.notify import notify
-from chatd.supervisor.plan import checked_kinds, checked_roles
+from chatd.supervisor.plan import checked_backup, checked_kinds, checked_roles
 from chatd.supervisor.status import read_status, remove_status, running_on, write_status
 
 KEY_CHECK_INTERVAL_S = 600.0
@@ -37,6 +37,7 @@ def serve(settings: Settings, config_file: Path | None, flags: dict[str, Any]) -
     keys = secrets.load(settings)
     checked_roles(settings)
     checked_kinds(settings)
+    checked_backup(settings)
     shards = 1 if settings.process.inline else settings.shard_count
     listeners = open_listeners(settings, shards)
     try:

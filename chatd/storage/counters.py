@@ -8,6 +8,11 @@ from chatd.errors import StoreCorruptError
 from chatd.storage.interface import Batch, HighestIds, parse_row
 from chatd.storage.journal_codec import row_payloads
 
+# In a log that may have gone back nobody knows which ids had been given out and how often the hub had been started. A
+# client may still hold one: a message that waits for conversation 12 must not reach another one of that number.
+IDS_SKIPPED = 1_000_000
+BOOTS_SKIPPED = 1 << 16
+
 
 def new_log_epoch() -> int:
     """Not 0, and below 2**62 so that it fits every integer on its way."""

@@ -7,11 +7,15 @@ data directory says what was chosen for it: a server never begins an empty store
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chatd.errors import ConfigError
 from chatd.storage.interface import Decoder, Folder, Portion, Reader, Report, Store
 from chatd.storage.lock_file import WRITER_LOCK, LockFile, prepare_directory
 from chatd.storage.migrations import Plan
+
+if TYPE_CHECKING:
+    from chatd.storage.postgresql.store import PostgresStore
 
 SQLITE = "sqlite"
 SCHEMES = ("postgresql://", "postgres://")
@@ -34,6 +38,10 @@ def open_store(where: str, directory: Path, *, read_only: bool = False) -> Store
         from chatd.storage.sqlite.store import SqliteStore, StoreSettings
 
         return SqliteStore.open(directory, StoreSettings(read_only=read_only))
+    return _open_postgresql(where, directory, read_only=read_only)
+
+
+def _open_postgresql(where: str, directory: Path, *, read_only: bool) -> "PostgresStore":
     from chatd.storage.postgresql.store import PostgresSettings, PostgresStore
 
     prepare_directory(directory)
@@ -47,12 +55,15 @@ def open_store(where: str, directory: Path, *, read_only: bool = False) -> Store
     return store
 
 
-def open_folder(where: str, directory: Path, portion: Callable[[], Portion]) -> Folder:
-    """Of a store that was opened once. portion: chatd._native.Portion. StorageError while there is none yet."""
-    if not is_postgresql(where):
-        from chatd.storage.sqlite.folder import SqliteFolder
+def open_folder(where: str, directory: Path, portion: Callable[[], Portion], kept_bytes_max: int = 0) -> Folder:
+    """Of a store that was opened once. portion: chatd._native.Portion. StorageError while there is none yet.
 
-        return SqliteFolder.open(directory, portion)
+    kept_bytes_max: of folded segments that wait for an incremental backup; a store in files only.
+    """
+    if not is_postgresql(where):
+        from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
+
+        return SqliteFolder.open(directory, portion, FoldSettings(kept_bytes_max=kept_bytes_max))
     from chatd.storage.postgresql.folder import PostgresFolder
 
     return PostgresFolder.open(where, portion)
@@ -72,6 +83,23 @@ def opened_reader(where: str, directory: Path) -> Iterator[Reader]:
 
     with closing(Bridge("postgresql index")) as bridge, closing(PostgresReader(bridge, where, 1)) as followed:
         yield followed
+
+
+def begin_new_log(where: str, directory: Path, portion: Callable[[], Portion]) -> int:
+    """Of a store that went back to an earlier state by other means than `chatd restore`. The new log epoch.
+
+    Raises StoreLockedError while a server runs on it, StorageError.
+    """
+    refuse_to_mix(where, directory)
+    if not is_postgresql(where):
+        from chatd.storage.sqlite import new_log
+
+        return new_log.begin_new_log(directory, portion)
+    store = _open_postgresql(where, directory, read_only=False)
+    try:
+        return store.begin_new_log()
+    finally:
+        store.close()
 
 
 def check_store(where: str, directory: Path, decode: Decoder | None = None) -> Report:

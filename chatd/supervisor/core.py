@@ -24,7 +24,7 @@ from chatd.supervisor.exits import EXIT_REFUSES, EXIT_STORE_FAILED
 from chatd.supervisor.listeners import Listener
 from chatd.supervisor.memory import Memory
 from chatd.supervisor.notify import notify, reloading, watchdog_interval_s
-from chatd.supervisor.plan import reload_message, start_message
+from chatd.supervisor.plan import follower_roles, reload_message, start_message
 
 # Between two looks at a worker that has just become too late.
 WATCH_PAUSE_S = 0.01
@@ -32,7 +32,7 @@ LINGER_S = 1.0
 
 
 class Supervisor:
-    """Runs hub, folder, indexer and shards until a signal, or until a worker refuses to run."""
+    """Runs hub, folder, indexer, backup and shards until a signal, or until a worker refuses to run."""
 
     def __init__(
         self,
@@ -62,7 +62,8 @@ class Supervisor:
     def slots(self) -> Iterator[tuple[str, int]]:
         yield "hub", 0
         yield "folder", 0
-        yield "indexer", 0
+        for role in follower_roles(self.settings):
+            yield role, 0
         for index in range(self.shards):
             yield "shard", index
 
@@ -245,7 +246,7 @@ class Supervisor:
             for child in shards:
                 await child.send({"do": "drain", "window_ms": self.settings.process.drain_window_ms})
             await self._until(lambda: all(self._is_drained(child) for child in shards))
-            for stage in ("shard", "hub", "folder", "indexer"):
+            for stage in ("shard", "hub", "folder", *follower_roles(self.settings)):
                 for child in [child for child in self.children.values() if child.role == stage]:
                     await child.send({"do": "stop"})
                 await self._until(partial(self._none_is, stage))

@@ -9,6 +9,7 @@ from chatd.config import load, plain
 from chatd.config.engine import engine_settings
 from chatd.errors import ChatdError, ConfigError
 from chatd.hub.rights import Roles
+from chatd.storage.stores import is_postgresql
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,7 @@ def worker_settings(settings: Settings, role: str, keys: dict[str, Any]) -> dict
     }
     if role != "shard":
         told["store"] = settings.store
+        told["backup"] = backup_settings(settings)
     else:
         told |= {
             "engine": engine_settings(settings),
@@ -43,6 +45,30 @@ def worker_settings(settings: Settings, role: str, keys: dict[str, Any]) -> dict
             "secrets": keys,
         }
     return told
+
+
+def backup_settings(settings: Settings) -> dict[str, Any]:
+    """directory: None when the server makes none by itself. kept_bytes_max: of journal that waits for them."""
+    backup = settings.backup
+    told = plain(backup)
+    if backup.directory is not None:
+        told["directory"] = str(backup.directory.absolute())
+    wanted = backup.directory is not None and backup.incremental_every_s
+    return told | {"kept_bytes_max": backup.journal_bytes_max if wanted else 0}
+
+
+def checked_backup(settings: Settings) -> None:
+    """ConfigError when backups are wanted that this server cannot make."""
+    if settings.backup.directory is not None and is_postgresql(settings.store):
+        raise ConfigError(
+            "backup.directory is for a store in files; the backups of a PostgreSQL database are PostgreSQL's own "
+            "(docs/postgresql.md). Leave backup.directory out"
+        )
+
+
+def follower_roles(settings: Settings) -> tuple[str, ...]:
+    """The workers that follow the store, and that nobody waits for; they end last, in this order."""
+    return ("indexer", "backup") if settings.backup.directory is not None else ("indexer",)
 
 
 def start_message(supervisor: Supervisor, child: Child) -> tuple[dict[str, Any], list[int]]:

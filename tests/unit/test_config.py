@@ -42,7 +42,7 @@ def test_example_is_complete_and_has_the_defaults() -> None:
     for name, section in load():
         if isinstance(parsed.get(name), dict):
             missing = type(section).model_fields.keys() - parsed[name].keys()
-            assert missing <= {"issuers", "kinds", "roles", "certificate", "key"}
+            assert missing <= {"issuers", "kinds", "roles", "certificate", "key", "directory"}
 
 
 def test_every_setting_is_explained_and_bounded() -> None:

@@ -15,7 +15,10 @@ from support.stores import StorePlace
 
 from chatd.errors import InternalError, StoreCorruptError, StoreFailedError, StoreLockedError
 from chatd.storage import journal_codec as codec
+from chatd.storage.counters import IDS_SKIPPED
 from chatd.storage.interface import Folder, HighestIds, Store, StoredSend, row_record
+from chatd.storage.portion import Portion
+from chatd.storage.stores import begin_new_log
 
 
 @pytest.fixture
@@ -401,3 +404,30 @@ def test_a_view_is_of_one_moment(store: Store, folder: Folder) -> None:
             assert (view.folded_pos, len(view.events(1, 1, 99, 99, 10**6))) == (6, 5)
         with reader.view() as view:
             assert (view.folded_pos, len(view.events(1, 1, 99, 99, 10**6))) == (11, 10)
+
+
+def test_a_new_log_gives_nothing_out_twice(place: StorePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a store went back, clients discard positions, and no id or session epoch comes again."""
+    with closing(place.open()) as store, closing(place.folder()) as folder:
+        store.append(1, *conversation_rows(3, 5))
+        fold_all(folder)
+        append(store, codec.encode_row(row_record("conversation", {"id": 4, "kind": 2})))
+        store.append(store.next_pos, 5, event_batch(store.next_pos, 5, before=store.next_pos - 1))
+        before = (store.log_epoch, store.boot_count, store.highest_ids(), store.next_pos)
+    log_epoch = begin_new_log(place.where, place.directory, Portion)
+    with closing(place.open()) as store, closing(place.folder()) as folder:
+        assert store.log_epoch == log_epoch != before[0]
+        assert store.boot_count > before[1] + 1000
+        ids = store.highest_ids()
+        assert (ids.device, ids.conversation) == (5 + IDS_SKIPPED, 4 + IDS_SKIPPED)
+        assert (ids.user, ids.report) == (0, 0), "of which there are none, the first is still to come"
+        assert store.next_pos == before[3]
+        append(store, codec.encode_row(row_record("conversation", {"id": ids.conversation + 1, "kind": 2})))
+        fold_all(folder)
+        assert store.highest_ids().conversation == ids.conversation + 1
+        with closing(store.reader()) as reader, reader.view() as view:
+            assert len(view.events(1, 1, 99, 99, 10**6)) == 5
+    assert place.check().findings == []
+    monkeypatch.setattr("chatd.storage.postgresql.store.LOCK_WAIT_S", 0.2)
+    with closing(place.open()), pytest.raises(StoreLockedError):
+        begin_new_log(place.where, place.directory, Portion)

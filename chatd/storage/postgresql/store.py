@@ -21,7 +21,7 @@ from chatd.errors import (
     StoreLockedError,
     StoreLostError,
 )
-from chatd.storage.counters import new_log_epoch, raised
+from chatd.storage.counters import BOOTS_SKIPPED, IDS_SKIPPED, new_log_epoch, raised
 from chatd.storage.interface import Batch, HighestIds
 from chatd.storage.lock_file import LockFile
 from chatd.storage.postgresql.connection import (
@@ -155,6 +155,11 @@ class PostgresStore:
         """Connections of its own; close it before the store."""
         return PostgresReader(self._bridge, self._dsn, self._settings.readers_max)
 
+    def begin_new_log(self) -> int:
+        """The database went back to an earlier state: what was given out after it must not be given out again. Returns
+        the new log epoch, which holds from the next opening on."""
+        return int(self._bridge.wait(self._begin_new_log, self.highest_ids()))
+
     def close(self) -> None:
         """Ends the session, and with it the lock, as a crash would."""
         if self._connection is not None:
@@ -214,6 +219,16 @@ class PostgresStore:
                 await self._insert.fetch(pos, count, time.time_ns() // 1_000_000, blob, timeout=COMMAND_TIMEOUT_S)
         self._appended_at = time.monotonic()
         self.next_pos = pos + count
+
+    async def _begin_new_log(self, highest: HighestIds) -> int:
+        log_epoch = new_log_epoch()
+        values = {"log_epoch": log_epoch, "boot_count": self.boot_count + BOOTS_SKIPPED}
+        values |= {f"highest_{table}": number + IDS_SKIPPED for table, number in highest._asdict().items() if number}
+        with storage_errors("write to", self._name):
+            async with self._turn, self._connection.transaction():
+                for key, value in values.items():
+                    await self._connection.execute(_SET_META, key, str(value))
+        return log_epoch
 
     async def _watch(self) -> None:
         while True:

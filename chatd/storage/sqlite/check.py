@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 
 from chatd.errors import StorageError
-from chatd.storage.check_rules import COUNTED, FINDINGS_MAX, RULES, Rule, Words, finding, statement
+from chatd.storage.check_rules import COUNTED, FINDINGS_MAX, RULES, Words, finding, statement
 from chatd.storage.interface import Decoder, Finding, Report
 from chatd.storage.sqlite.connection import connect, storage_errors
 from chatd.storage.sqlite.database import meta_number
@@ -42,8 +42,7 @@ def check_store(directory: Path, decode: Decoder | None = None, *, vfs: str | No
             findings += check_pages(connection, main)
             if not findings:
                 findings += check_migrations(connection)
-                for rule in RULES:
-                    findings += violations(connection, rule)
+                findings += check_rules(connection)
                 for table in COUNTED:
                     checked[table] = int(connection.execute(f"SELECT count(*) FROM {table}").get)  # noqa: S608
     except StorageError as error:
@@ -66,9 +65,11 @@ def check_migrations(connection: apsw.Connection) -> Iterator[Finding]:
         yield Finding("migration", MAIN_NAME, f"migration {number:04d} has not been applied")
 
 
-def violations(connection: apsw.Connection, rule: Rule) -> Iterator[Finding]:
-    for row in connection.execute(statement(rule, WORDS)):
-        yield finding(rule, row, MAIN_NAME)
+def check_rules(connection: apsw.Connection) -> Iterator[Finding]:
+    """Of a main database."""
+    for rule in RULES:
+        for row in connection.execute(statement(rule, WORDS)):
+            yield finding(rule, row, MAIN_NAME)
 
 
 def check_journal(

@@ -5,6 +5,8 @@ lock                     flock of the one writer; its text names the segment in 
 folder.lock              flock of the one folder
 synced                   one word: how far the journal is on the disk for certain, see synced.py
 reserve                  bytes given back when the disk is full, so that what frees space can still be done
+kept/                    folded segments that wait for the next incremental backup, see kept.py
+backup.lock              flock of the one backup; backup.links: what it reads; backup.json: how the last one went
 secrets/                 not ours; made by `chatd init`
 """
 
@@ -65,6 +67,12 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def free_bytes(directory: Path) -> int:
+    """What this user may still write to its disk."""
+    stat = os.statvfs(directory)
+    return stat.f_bavail * stat.f_frsize
+
+
 class Reserve:
     """A file of zeros that keeps space occupied until the disk is full; then it is given back.
 
@@ -108,8 +116,7 @@ class Reserve:
         return not self.full
 
     def free_bytes(self) -> int:
-        stat = os.statvfs(self._directory)
-        return stat.f_bavail * stat.f_frsize
+        return free_bytes(self._directory)
 
     def _occupied(self) -> int:
         try:

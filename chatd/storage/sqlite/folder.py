@@ -14,26 +14,24 @@ lies in as many places as folds brought something to it.
 
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import apsw
 
 from chatd.errors import StorageError, StoreCorruptError, StoreFullError
 from chatd.storage.fold_sql import change_of, newest
-from chatd.storage.interface import FoldResult, Portion
+from chatd.storage.interface import Batch, FoldResult, Portion
 from chatd.storage.journal_codec import EVENT_TOMBSTONE, RowTuple
 from chatd.storage.lock_file import FOLDER_LOCK, LockFile
-from chatd.storage.sqlite.connection import WAL_BYTES_KEPT, connect, storage_errors
+from chatd.storage.sqlite.connection import BUSY_TIMEOUT_MS, WAL_BYTES_KEPT, connect, storage_errors
 from chatd.storage.sqlite.database import PAGE_BYTES, meta_number
 from chatd.storage.sqlite.directory import MAIN_NAME, Reserve
+from chatd.storage.sqlite.kept import Kept
 from chatd.storage.sqlite.segment import rewrite_wal
 from chatd.storage.sqlite.segment_chain import SegmentChain
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Without an id each gets the one behind the highest.
 _INSERT_EVENT = (
@@ -87,7 +85,8 @@ class FoldSettings(NamedTuple):
     portion spills into the WAL early. segment_age_s: folded segments stay this long, a hub that comes back replays
     from them. checkpoint_bytes, checkpoint_interval_s: whichever comes first; readers keep the WAL from being reused,
     so from restart_bytes on the checkpoint waits for them. request_keys_s: the answer to a request with an idempotency
-    key is kept so long by the wall clock; one fold forgets at most request_keys_forgotten.
+    key is kept so long by the wall clock; one fold forgets at most request_keys_forgotten. kept_bytes_max: of folded
+    segments that wait for an incremental backup, 0: none does.
     """
 
     portion_records: int = 100_000
@@ -100,10 +99,23 @@ class FoldSettings(NamedTuple):
     request_keys_forgotten: int = 10_000
     reserve_bytes: int = 64 * 1024 * 1024
     slack_bytes: int = 8 * 1024 * 1024
+    kept_bytes_max: int = 0
     vfs: str | None = None
 
 
 DEFAULT_SETTINGS = FoldSettings()
+# How long a checkpoint waits for readers so that the WAL can begin anew. One of them may be a backup, which takes
+# minutes, while the hub's tail waits for the next fold.
+RESTART_WAIT_MS = 200
+
+
+class Source(Protocol):
+    """What is folded: the segments of the journal, or those of a backup."""
+
+    def batches_after(self, after_pos: int) -> Iterator[Batch]: ...
+    def unlink_folded(self, folded_pos: int, age_s: float) -> None: ...
+    def make_room(self, *, full: bool) -> None: ...
+    def close(self) -> None: ...
 
 
 class SqliteFolder:
@@ -112,25 +124,39 @@ class SqliteFolder:
     cost_ns: CPU time by stage since it was opened, for metrics and benchmarks.
     """
 
-    def __init__(self, directory: Path, portion: Callable[[], Portion], settings: FoldSettings, lock: LockFile) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        portion: Callable[[], Portion],
+        settings: FoldSettings,
+        lock: LockFile,
+        source: Source | None,
+    ) -> None:
         self._path = directory / MAIN_NAME
         self._portion = portion
         self._settings = settings
         self._lock = lock
         self._reserve = Reserve(directory, settings.reserve_bytes, settings.slack_bytes)
         self._main: apsw.Connection | None = None
-        self._chain = SegmentChain(directory, settings.vfs)
+        self._chain = source or SegmentChain(directory, settings.vfs, Kept(directory, settings.kept_bytes_max))
         self._checkpointed_at = time.monotonic()
         self.cost_ns = dict.fromkeys(("read", "event", "send", "other", "commit", "checkpoint"), 0)
 
     @classmethod
     def open(
-        cls, directory: Path, portion: Callable[[], Portion], settings: FoldSettings = DEFAULT_SETTINGS
+        cls,
+        directory: Path,
+        portion: Callable[[], Portion],
+        settings: FoldSettings = DEFAULT_SETTINGS,
+        source: Source | None = None,
     ) -> "SqliteFolder":
-        """portion: chatd._native.Portion. Raises StoreLockedError, StorageError when there is no store."""
+        """portion: chatd._native.Portion. source: instead of the directory's journal.
+
+        Raises StoreLockedError, StorageError when there is no store.
+        """
         if not (directory / MAIN_NAME).exists():
             raise StorageError(f"{directory} has no store to fold into: the hub makes it")
-        folder = cls(directory, portion, settings, LockFile(directory, FOLDER_LOCK, "folder"))
+        folder = cls(directory, portion, settings, LockFile(directory, FOLDER_LOCK, "folder"), source)
         try:
             folder._main = folder._connect()
         except BaseException:
@@ -146,7 +172,9 @@ class SqliteFolder:
                 self._checkpoint_if_due(result.folded_pos)
         except StoreFullError:
             self._reserve.give_back()
+            self._chain.make_room(full=True)
             raise
+        self._chain.make_room(full=False)
         if self._reserve.full:
             self._reserve.restore()
         return result
@@ -246,10 +274,13 @@ class SqliteFolder:
         restart = sum(self._wal_bytes()) >= self._settings.restart_bytes
         mode = apsw.SQLITE_CHECKPOINT_RESTART if restart else apsw.SQLITE_CHECKPOINT_PASSIVE
         with self._costs("checkpoint"), storage_errors("checkpoint", self._path):
+            self._opened().set_busy_timeout(RESTART_WAIT_MS)
             try:
                 in_wal, checkpointed = self._opened().wal_checkpoint(mode=mode)
             except apsw.BusyError:
                 return
+            finally:
+                self._opened().set_busy_timeout(BUSY_TIMEOUT_MS)
         self._checkpointed_at = time.monotonic()
         if in_wal == checkpointed:
             self._chain.unlink_folded(folded_pos, self._settings.segment_age_s)
@@ -269,7 +300,7 @@ class SqliteFolder:
         return self._main
 
     @contextmanager
-    def _costs(self, stage: str) -> "Iterator[None]":
+    def _costs(self, stage: str) -> Iterator[None]:
         begin = time.thread_time_ns()
         try:
             yield

@@ -20,6 +20,7 @@ from chatd.storage.sqlite.directory import (
     segment_path,
     sync_directory,
 )
+from chatd.storage.sqlite.kept import Kept
 from chatd.storage.sqlite.segment import SegmentHeader, batches_after, now_ms, open_segment, read_header
 from chatd.storage.sqlite.synced import synced_pos
 
@@ -30,9 +31,11 @@ _CONNECTIONS_MAX = 2
 class SegmentChain:
     """Reads batches from whichever segment holds them; keeps few connections open."""
 
-    def __init__(self, directory: Path, vfs: str | None) -> None:
+    def __init__(self, directory: Path, vfs: str | None, kept: Kept) -> None:
+        """kept: where folded segments wait for a backup."""
         self._directory = directory
         self._vfs = vfs
+        self._kept = kept
         self._connections: dict[int, apsw.Connection] = {}
         self._headers: dict[int, SegmentHeader] = {}
 
@@ -63,10 +66,15 @@ class SegmentChain:
             if header.first_pos > folded_pos + 1 or header.created_ms + age_s * 1000 > now_ms():
                 break
             self._forget(number)
+            self._kept.keep(segment_path(self._directory, number))
             remove_database(segment_path(self._directory, number))
             removed = True
         if removed:
             sync_directory(self._directory)
+
+    def make_room(self, *, full: bool) -> None:
+        """What is kept for a backup gives way when the disk gets short, all of it when it is full."""
+        self._kept.make_room(full=full)
 
     def close(self) -> None:
         for number in list(self._connections):

@@ -12,7 +12,7 @@ import apsw
 import trio
 
 from chatd.errors import InternalError, StoreCorruptError
-from chatd.storage.counters import new_log_epoch, raised
+from chatd.storage.counters import BOOTS_SKIPPED, IDS_SKIPPED, new_log_epoch, raised
 from chatd.storage.interface import Batch, HighestIds
 from chatd.storage.lock_file import WRITER_LOCK, LockFile, prepare_directory
 from chatd.storage.sqlite.connection import connect, storage_errors
@@ -66,8 +66,8 @@ class SqliteStore:
     ) -> "SqliteStore":
         """Open or create the store of a directory.
 
-        accept_lost_journal: a main database without its journal (an old backup) is otherwise refused; with it the log
-        gets a new epoch, so that clients discard their positions.
+        accept_lost_journal: a main database without its journal (an old copy) is otherwise refused; with it a new log
+        begins, so that clients discard their positions.
         Raises StoreLockedError, StoreCorruptError, StoreFullError, StorageError. Takes well under 2 s: the check of the
         main database is cut, recovering a WAL of 64 MiB takes 60 ms.
         """
@@ -147,8 +147,15 @@ class SqliteStore:
         main = open_main(self._directory, self._settings.vfs)
         with storage_errors("open", path):
             try:
-                if lost and (meta_number(main, "folded_pos") or self._lock.text()):
-                    self._accept_lost_journal(main, accept_lost_journal)
+                if lost and accept_lost_journal:
+                    begin_new_log(main)
+                    self._lock.write("")
+                elif lost and (meta_number(main, "folded_pos") or self._lock.text()):
+                    raise StoreCorruptError(
+                        f"{self._directory} has a main database but no journal files. Acknowledged events may be "
+                        "missing: put the journal-*.db files and their -wal files back, or go on without them: "
+                        f"`chatd epoch --new --data {self._directory}`"
+                    )
                 self.log_epoch = meta_number(main, "log_epoch")
                 self._journal = Journal(
                     self._directory,
@@ -164,16 +171,6 @@ class SqliteStore:
             finally:
                 main.close()
             self._main = connect(path, vfs=self._settings.vfs, write=False)
-
-    def _accept_lost_journal(self, main: apsw.Connection, accepted: bool) -> None:
-        if not accepted:
-            raise StoreCorruptError(
-                f"{self._directory} has a main database but no journal files. Acknowledged events may be missing: put "
-                "the journal-*.db files and their -wal files back, or start once with --accept-lost-journal"
-            )
-        main.pragma("synchronous", 2)
-        main.execute("UPDATE meta SET value = ? WHERE key = 'log_epoch'", (new_log_epoch(),))
-        self._lock.write("")
 
     def _opened(self) -> Journal:
         if self._journal is None:
@@ -194,6 +191,19 @@ def count_boot(main: apsw.Connection) -> int:
     main.pragma("synchronous", 2)
     count = main.execute("UPDATE meta SET value = value + 2 WHERE key = 'boot_count' RETURNING value").get
     return int(count)
+
+
+def begin_new_log(main: apsw.Connection) -> None:
+    """The log may have gone back: what was given out after this state (positions, ids) must not be given out again,
+    durably."""
+    main.pragma("synchronous", 2)
+    with main:
+        main.execute("UPDATE meta SET value = ? WHERE key = 'log_epoch'", (new_log_epoch(),))
+        main.execute("UPDATE meta SET value = value + ? WHERE key = 'boot_count'", (BOOTS_SKIPPED,))
+        for table in ID_TABLES:
+            if highest := stored_highest_id(main, table):
+                skipped = (f"highest_{table}", highest + IDS_SKIPPED)
+                main.execute("INSERT INTO meta VALUES(?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", skipped)
 
 
 def stored_highest_id(main: apsw.Connection, table: str) -> int:
