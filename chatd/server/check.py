@@ -71,8 +71,8 @@ def _secrets(settings: Settings) -> Iterator[str]:
 
 
 def _own(settings: Settings) -> Iterator[str]:
-    """Roles and kinds of messages."""
-    for check in (checked_roles, checked_kinds):
+    """Roles, kinds of messages, backups."""
+    for check in (checked_roles, checked_kinds, checked_backup):
         try:
             check(settings)
         except ConfigError as error:
@@ -80,10 +80,6 @@ def _own(settings: Settings) -> Iterator[str]:
 
 
 def _backup(settings: Settings) -> Iterator[str]:
-    try:
-        checked_backup(settings)
-    except ConfigError as error:
-        yield str(error)
     directory = settings.backup.directory
     if directory is None:
         return

@@ -7,15 +7,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-import anyio
 import pytest
+import trio
 from support.processes import kill9, workers
-from support.stories import QUICK, Play
+from support.stories import QUICK
 
 from chatd.client import Client, Credential, Event, Reset
+from chatd.engine.native import Portion
 from chatd.storage.backup.catalogue import read_catalogue
+from chatd.storage.backup.make import Job, back_up
+from chatd.storage.backup.restore import Point, restore
+from chatd.storage.sqlite.check import check_store
 from chatd.testing import ChatdServer
 from chatd.wire.schema import Kind
 
@@ -37,64 +42,49 @@ def until(condition: object, what: str) -> None:
         time.sleep(0.05)
 
 
-def test_a_client_that_was_ahead_of_the_restored_state_reads_anew_and_nothing_doubles(
-    tmp_path: Path, play: Play
-) -> None:
-    backups, restored = tmp_path / "backups", tmp_path / "restored"
+async def test_a_client_that_was_ahead_of_the_restored_state_reads_anew_and_nothing_doubles(tmp_path: Path) -> None:
+    backups, restored, state = tmp_path / "backups", tmp_path / "restored", tmp_path / "ann.db"
     server = ChatdServer.start(tmp_path)
-
-    async def story() -> None:
-        state = tmp_path / "ann.db"
-        credential = Credential.jwt(server.token("ann"))
+    credential = Credential.jwt(server.token("ann"))
+    try:
         async with (
             Client(server.address, credential, state=state, settings=QUICK) as ann,
             server.client("bob", settings=QUICK) as bob,
         ):
             cid = await ann.create_group("Team", [bob.user])
             updates = bob.events()
-            await ann.send(cid, "first")
-            await anyio.to_thread.run_sync(chatd, "backup", "--data", server.data, "--to", backups)
-            await ann.send(cid, "second")
-            await anyio.to_thread.run_sync(chatd, "backup", "--incremental", "--data", server.data, "--to", backups)
+            for text, incremental in (("first", False), ("second", True)):
+                await ann.send(cid, text)
+                job = Job(server.data, backups, Portion)
+                await trio.to_thread.run_sync(partial(back_up, job, incremental=incremental))
             await ann.send(cid, "lost with the disk")
-            before = await texts(updates, 3)
-            assert before == ["first", "second", "lost with the disk"]
+            assert await texts(updates, 3) == ["first", "second", "lost with the disk"]
 
-            await anyio.to_thread.run_sync(server.stop)
-            await anyio.to_thread.run_sync(chatd, "restore", backups, "--to", restored)
+            await trio.to_thread.run_sync(server.stop)
+            await trio.to_thread.run_sync(restore, backups, restored, Point(), Portion)
             shutil.copytree(server.data / "secrets", restored / "secrets")
             server.data = restored
             _, unanswered = ann.queue(cid, "said while nobody served")
-            await anyio.to_thread.run_sync(server.launch)
+            await trio.to_thread.run_sync(server.launch)
 
-            async for update in updates:
-                if isinstance(update, Reset):
-                    break
-                assert not isinstance(update, Event), "nothing of before comes again as if it were new"
+            # Nothing of before comes again as if it were new.
+            assert isinstance(await anext(updates), Reset)
             assert await texts(updates, 3) == ["first", "second", "said while nobody served"]
             await ann.answer(unanswered)
             log = [event async for event in bob.log(cid)]
             assert [event.seq for event in log] == list(range(1, len(log) + 1))
-            assert [event.text for event in log if event.kind == Kind.TEXT] == [
-                "first",
-                "second",
-                "said while nobody served",
-            ]
+            said = [event.text for event in log if event.kind == Kind.TEXT]
+            assert said == ["first", "second", "said while nobody served"]
             new = await bob.create_group("New", [ann.user])
             assert new > cid + 1000, "no number is given to two conversations"
         async with Client(server.address, credential, state=state, settings=QUICK) as again:
-            sent = await again.send(cid, "and on")
-            assert sent.seq == len(log) + 1
-
-    try:
-        play(story)
-        server.stop()
-        assert "sound" in chatd("check", "--data", restored)
-        epoch = chatd("epoch", "--data", restored)
-        assert chatd("epoch", "--new", "--data", restored) == chatd("epoch", "--data", restored) != epoch
-        assert "sound" in chatd("check", "--data", restored)
+            assert (await again.send(cid, "and on")).seq == len(log) + 1
+        await trio.to_thread.run_sync(server.stop)
     finally:
         server.kill()
+    assert check_store(restored).findings == []
+    epoch = chatd("epoch", "--data", restored)
+    assert chatd("epoch", "--new", "--data", restored) != epoch
 
 
 async def texts(updates: object, count: int) -> list[str]:
@@ -161,7 +151,7 @@ def chatd_status(data: Path) -> str:
 def test_what_cannot_be_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert "has no chatd.db" in chatd("backup", "--data", tmp_path / "none", "--to", tmp_path / "b", code=1)
     assert "Say --to DIR" in chatd("backup", "list", code=1)
-    assert "cannot be read" in chatd("restore", tmp_path / "nothing", "--to", tmp_path / "r", code=1)
+    assert "is no backup" in chatd("restore", tmp_path / "nothing", "--to", tmp_path / "r", code=1)
     (tmp_path / "empty").mkdir()
     assert "reach that point" in chatd("restore", tmp_path / "empty", "--to", tmp_path / "r", code=1)
     assert not (tmp_path / "r").exists()
