@@ -36,7 +36,7 @@ def restore(
         done = run(source, to, Point(moment(until) if until else 0, position), Portion, report)
     used = [backup.name for backup in done.chain.backups]
     if as_json:
-        typer.echo(json.dumps(done._replace(chain=used)._asdict()))
+        typer.echo(json.dumps(done._asdict() | {"chain": used}))
         return
     newest = f", the newest event of {local_time(done.newest_ms)}" if done.newest_ms else ""
     typer.echo(f"{to}: records up to {done.position}{newest}, {done.conversations} conversations, from {used[0]} on")
