@@ -3,7 +3,7 @@
 Facts: SQLite's online backup begins anew whenever another process has written, and the folder writes every second. But
 in WAL mode a read transaction sees one moment for as long as it lasts, and steps taken within one never begin anew.
 Consequence: one read transaction, and steps of a megabyte, each synced after a few, so that the disk has no flood of
-dirty pages to write when somebody's acknowledgement waits for it. (docs/decisions/0012 has VACUUM INTO beside it.)
+dirty pages to write when somebody's acknowledgement waits for it. (`bench backup` has VACUUM INTO beside it.)
 Price: the write-ahead log of the main database cannot be begun anew meanwhile, so it grows by what is folded; the copy
 is given up when the disk gets short.
 """
