@@ -70,9 +70,13 @@ async def run_folder(role: Role, *, task_status: trio.TaskStatus[None] = trio.TA
 
 
 async def _until_stop(role: Role, stop: threading.Event) -> None:
-    async for command in role.commands:
-        if command[0] == "stop":
-            stop.set()
+    """The thread ends, too, when another role has failed and this one is cancelled: nobody waits for it in vain."""
+    try:
+        async for command in role.commands:
+            if command[0] == "stop":
+                stop.set()
+    finally:
+        stop.set()
 
 
 def _settle(folder: Any) -> None:

@@ -18,7 +18,7 @@ from chatd.storage import journal_codec as codec
 from chatd.storage.interface import row_record
 from chatd.storage.postgresql import reader as reader_module
 from chatd.storage.postgresql import store as store_module
-from chatd.storage.postgresql.connection import shown
+from chatd.storage.postgresql.connection import connect, database_name, shown
 from chatd.storage.postgresql.reader import PostgresReader
 from chatd.storage.postgresql.store import PostgresStore
 from chatd.storage.stores import open_store
@@ -155,6 +155,18 @@ def test_an_unreachable_server_is_named_without_the_password() -> None:
         PostgresStore.open("postgresql://me:secret@127.0.0.1:1/x")
     assert "secret" not in str(lost.value)
     assert shown("postgresql://me:secret@a,b:2/x?sslmode=require") == "postgresql://a,b:2/x?sslmode=require"
+
+
+async def test_a_session_that_ends_before_its_first_question_is_a_lost_one(
+    place: PostgresPlace, store: PostgresStore
+) -> None:
+    async def ask() -> None:
+        connection = await connect(place.where, "short")
+        end_sessions(place, "short")
+        await database_name(connection)
+
+    with pytest.raises(StoreLostError, match="cannot open the PostgreSQL database"):
+        await store._bridge.call(ask)
 
 
 def test_a_directory_keeps_the_kind_of_store_it_was_made_with(place: PostgresPlace, tmp_path: Path) -> None:

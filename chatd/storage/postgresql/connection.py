@@ -112,8 +112,10 @@ async def holder(connection: Any, lock: int) -> str:
 
 
 async def database_name(connection: Any) -> str:
-    """For messages: no password in it."""
-    return f"the PostgreSQL database {await connection.fetchval('SELECT current_database()')!r}"
+    """For messages: no password in it. Often the first question to a session, which may have ended already."""
+    with storage_errors("open", "the PostgreSQL database"):
+        name = await connection.fetchval("SELECT current_database()")
+    return f"the PostgreSQL database {name!r}"
 
 
 def shown(dsn: str) -> str:
