@@ -36,7 +36,9 @@ def simulation(result: Result) -> tuple[str, str]:
     faults = sum(result["faults"].values())
     seeds, runs = f"{result['seeds_done']:,} of {result['plan']['seeds']:,} seeds", sum(result["runs"].values())
     done = f"{seeds}, {runs:,} runs; {result['virtual_s']:,} virtual seconds"
-    return done, f"{result['operations']:,} operations of clients, {faults:,} faults that struck"
+    least = min(map(int, result["faults_per_run"]), default=0) if "faults_per_run" in result else 5
+    seen = f"{result['operations']:,} operations of clients, {faults:,} faults that struck, {least} or more in each run"
+    return done, seen
 
 
 def failures(result: Result) -> tuple[str, str]:

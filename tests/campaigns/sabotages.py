@@ -83,10 +83,10 @@ class Simulated(NamedTuple):
     seconds: float
 
 
-def simulate(number: int) -> Simulated:
+def simulate(number: int, build: Path | None = SABOTAGE_BUILD) -> Simulated:
     """Seeds in the build with deliberate faults, in a process of its own, until one fails."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory, changed(build=SABOTAGE_BUILD, SABOTAGE=str(number)):
+    with tempfile.TemporaryDirectory() as directory, changed(build=build, SABOTAGE=str(number)):
         result = Path(directory) / "result.json"
         paths = [os.environ["PYTHONPATH"], str(TESTS.parent), str(TESTS)]
         options = ["--side", "native", "--seeds", str(SEEDS), "--jobs", "1", "--to-failure", "--json", str(result)]

@@ -12,7 +12,6 @@ import multiprocessing
 import signal
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ Task = tuple[int, str]
 
 
 class Brief(NamedTuple):
-    """What is kept of one run; text: what a person needs when it did not pass."""
+    """What is kept of one run. text: what a person needs when it did not pass. notes: what else came about."""
 
     seed: int
     side: str
@@ -41,6 +40,7 @@ class Brief(NamedTuple):
     words: list[str]
     text: str
     fired: dict[str, int]
+    notes: dict[str, int]
     operations: int
     virtual_s: float
     cpu_s: float
@@ -67,17 +67,11 @@ def bounded() -> Iterator[None]:
 
 
 def simulate(task: Task) -> Brief:
-    """An exception is a finding: no run may end the campaign."""
-    began = time.process_time()
-    try:
-        with bounded():
-            outcome = run(*task)
-    except Exception:  # noqa: BLE001
-        text = f"seed {task[0]} on the {task[1]} side ended with\n{traceback.format_exc()}"
-        return Brief(*task, False, ["CRASHED"], text, {}, 0, 0.0, time.process_time() - began)
+    with bounded():
+        outcome = run(*task)
     text = "" if outcome.passed else report(outcome)
-    words = sorted({finding.word for finding in outcome.findings}) or (["INVALID"] if outcome.invalid else [])
-    numbers = (outcome.fired, outcome.operations, outcome.virtual_s, outcome.cpu_s)
+    words = sorted(outcome.words) or (["INVALID"] if outcome.invalid else [])
+    numbers = (outcome.fired, outcome.notes, outcome.operations, outcome.virtual_s, outcome.cpu_s)
     return Brief(*task, outcome.passed, words, text, *numbers)
 
 
@@ -96,6 +90,9 @@ class Tally:
     def __init__(self, known: dict[str, Any]) -> None:
         self.runs = Counter[str](known.get("runs", {}))
         self.fired = Counter[str](known.get("faults", {}))
+        per_run = known.get("faults_per_run", {})
+        self.faults_per_run = Counter[int]({int(count): runs for count, runs in per_run.items()})
+        self.notes = Counter[str](known.get("notes", {}))
         self.words = Counter[str](known.get("violations", {}))
         self.failed: list[dict[str, Any]] = known.get("failed", [])
         self.operations: int = known.get("operations", 0)
@@ -108,6 +105,8 @@ class Tally:
     def add(self, brief: Brief) -> None:
         self.runs[brief.side] += 1
         self.fired.update(brief.fired)
+        self.faults_per_run[sum(brief.fired.values())] += 1
+        self.notes.update(brief.notes)
         self.words.update(brief.words)
         self.operations += brief.operations
         self.virtual_s += brief.virtual_s
@@ -121,6 +120,8 @@ class Tally:
             "virtual_s": round(self.virtual_s),
             "operations": self.operations,
             "faults": dict(self.fired.most_common()),
+            "faults_per_run": {str(count): runs for count, runs in sorted(self.faults_per_run.items())},
+            "notes": dict(self.notes.most_common()),
             "violations": dict(self.words),
             "failed": self.failed,
             "wall_s": round(self.wall_s, 1),

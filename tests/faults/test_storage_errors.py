@@ -4,12 +4,13 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 from support.faultvfs import FULL, IOERR_FSYNC, IOERR_READ, IOERR_WRITE, FaultVfs
 from support.journal_batches import event_batch
 
-from chatd.errors import StoreFailedError, StoreFullError
+from chatd.errors import StorageError, StoreFailedError, StoreFullError
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import row_record
 from chatd.storage.portion import Portion
@@ -85,14 +86,41 @@ def test_an_io_error_ends_the_writer_and_is_not_retried(
     vfs.fail(operation, "-wal", code)  # type: ignore[arg-type]
     with pytest.raises(StoreFailedError, match="SQLITE_IOERR"):
         fill(store)
-    calls = dict(vfs.calls)
+    vfs.fail("write", "-wal", FULL)
+    vfs.fail("sync", "-wal", FULL)
     with pytest.raises(StoreFailedError, match="failed before"):
         fill(store)
-    assert vfs.calls == calls
+    assert "SQLITE_FULL" not in vfs.fired, "the file was touched again"
+    vfs.forget_failures()
     store.close()
     again = SqliteStore.open(tmp_path, StoreSettings(**RESERVE))
     assert again.next_pos in {before, before + 20}, "what was not acknowledged may be there or not"
     fill(again)
+    again.close()
+
+
+@pytest.mark.parametrize("operation", ["write", "sync"])
+def test_after_the_power_has_gone_in_the_middle_of_a_commit_nothing_is_done(
+    tmp_path: Path, store: SqliteStore, vfs: FaultVfs, operation: str
+) -> None:
+    fill(store, 2)
+    before = store.next_pos
+    vfs.journal.start(tmp_path)
+    vfs.cut_power(operation, "-wal")  # type: ignore[arg-type]
+    with pytest.raises(StoreFailedError, match="SQLITE_IOERR"):
+        fill(store)
+    assert vfs.powerless
+    store.close()
+    with pytest.raises(StorageError):
+        SqliteStore.open(tmp_path, StoreSettings(vfs=vfs.name, **RESERVE))
+    kinds = {entry.kind for entry in vfs.journal.entries}
+    assert kinds == ({"write"} if operation == "sync" else set()), "what came later was remembered"
+    for name, data in vfs.journal.disk_after(len(vfs.journal.entries), "none", Random(1)).items():
+        (tmp_path / name).write_bytes(data)
+    assert bool(vfs.journal.lost_bytes) == (operation == "sync")
+    vfs.power_returns()
+    again = SqliteStore.open(tmp_path, StoreSettings(vfs=vfs.name, **RESERVE))
+    assert again.next_pos == before
     again.close()
 
 

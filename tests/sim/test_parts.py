@@ -60,7 +60,7 @@ def test_a_campaign_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: py
         if task == (4, "reference") and len(ran) < len(tasks) // 2:
             raise KeyboardInterrupt
         ran.append(task)
-        return Brief(*task, task[0] != 2, ["LOST"] if task[0] == 2 else [], "", {"cut": 1}, 1000, 66.0, 0.5)
+        return Brief(*task, task[0] != 2, ["LOST"] if task[0] == 2 else [], "", {"cut": 1}, {}, 1000, 66.0, 0.5)
 
     monkeypatch.setattr(simulate, "simulate", play)
     monkeypatch.setattr(simulate, "PROGRESS_S", -1.0)
@@ -69,7 +69,7 @@ def test_a_campaign_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: py
         campaign(tasks, 1, heading, path)
     stopped = json.loads(path.read_text())
     assert (stopped["seeds_done"], stopped["runs"]) == (3, {"native": 4, "reference": 3})
-    monkeypatch.setattr(simulate, "simulate", lambda task: Brief(*task, True, [], "", {"cut": 1}, 1000, 66.0, 0.5))
+    monkeypatch.setattr(simulate, "simulate", lambda task: Brief(*task, True, [], "", {"cut": 1}, {}, 1000, 66.0, 0.5))
     whole = campaign(tasks, 1, heading, path)
     assert (whole["seeds_done"], whole["operations"], whole["faults"]) == (10, 20_000, {"cut": 20})
     assert [entry["seed"] for entry in whole["failed"]] == [2, 2]

@@ -3,6 +3,7 @@
     with FaultVfs("faults") as vfs:
         store = SqliteStore.open(path, StoreSettings(vfs=vfs.name))
         vfs.fail("sync", "-wal", IOERR_FSYNC)            # the next sync of a file whose name ends in -wal
+        vfs.cut_power("write", "-wal", after=3)          # or the power goes, and every call fails from there on
         image = vfs.journal.disk_after(cut, keep="none")  # {file name: bytes} had the power gone at that call
 
 A power loss keeps what was synced and, of what was written since the last sync of that file, nothing, everything, a
@@ -13,6 +14,7 @@ clean.
 """
 
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +50,8 @@ class DiskJournal:
         self.base: dict[str, bytes] = {}
         self.entries: list[Entry] = []
         self.recording = False
+        self.lost_bytes = 0
+        """By the last disk_after: written, but never synced, and gone."""
 
     def start(self, directory: Path) -> None:
         """Everything in the directory now counts as durable."""
@@ -86,8 +90,11 @@ class DiskJournal:
                 durable[entry.file] = bytearray(entry.data)
             elif entry.kind != "mark":
                 pending.setdefault(entry.file, []).append(entry)
+        self.lost_bytes = 0
         for changes in (*clean.values(), *pending.values()):
-            for change in surviving(changes, keep, rng):
+            kept = surviving(changes, keep, rng)
+            self.lost_bytes += written(changes) - written(kept)
+            for change in kept:
                 apply(durable, change)
         return {name: bytes(data) for name, data in durable.items()}
 
@@ -101,6 +108,10 @@ def surviving(changes: list[Entry], keep: Keep, rng: random.Random) -> list[Entr
         sectors = rng.randint(0, (len(changes[-1].data) - 1) // SECTOR_BYTES)
         return [*changes[:-1], changes[-1]._replace(data=changes[-1].data[: sectors * SECTOR_BYTES])]
     return changes
+
+
+def written(changes: list[Entry]) -> int:
+    return sum(len(change.data) for change in changes if change.kind == "write")
 
 
 def written_again(clean: list[Entry], changes: list[Entry]) -> list[Entry]:
@@ -127,9 +138,13 @@ def apply(disk: dict[str, bytearray], change: Entry) -> None:
 
 
 class Rule(NamedTuple):
+    """then: called when it strikes."""
+
     operation: Operation
     suffix: str
     code: int
+    ends_power: bool
+    then: Callable[[], None]
 
 
 class FaultVfs(apsw.VFS):
@@ -139,11 +154,14 @@ class FaultVfs(apsw.VFS):
         super().__init__(name, "")
         self.name = name
         self.journal = DiskJournal()
-        self.calls: dict[tuple[str, str], int] = {}
         self.fired: dict[str, int] = {}
         """Failures by the name of their code, as far as they came about."""
         self.free_bytes: int | None = None
         """Room for files to grow; None: as much as the real disk has."""
+        self.on_full: Callable[[], None] = lambda: None
+        self.powerless = False
+        self.checks = False
+        """Whether a call has to ask begin()."""
         self._rules: list[tuple[Rule, int]] = []
 
     def __enter__(self) -> Self:
@@ -154,22 +172,37 @@ class FaultVfs(apsw.VFS):
     ) -> None:
         self.unregister()
 
-    def fail(self, operation: Operation, suffix: str, code: int, *, after: int = 0) -> None:
+    def fail(
+        self, operation: Operation, suffix: str, code: int, *, after: int = 0, then: Callable[[], None] = lambda: None
+    ) -> None:
         """Fail one call of that operation on a file whose name ends in suffix, after letting `after` of them pass."""
-        self._rules.append((Rule(operation, suffix, code), after))
+        self._rules.append((Rule(operation, suffix, code, False, then), after))
+        self.checks = True
+
+    def cut_power(self, operation: Operation, suffix: str, *, after: int = 0) -> None:
+        """As `fail`, and nothing that comes later is done or remembered, until power_returns."""
+        self._rules.append((Rule(operation, suffix, IOERR_WRITE, True, lambda: None), after))
+        self.checks = True
+
+    def power_returns(self) -> None:
+        """The disk's content has to be put in place first."""
+        self.powerless = False
+        self.forget_failures()
 
     def begin(self, operation: Operation, file: str) -> None:
-        """Count a call and raise if a rule is due."""
-        suffix = "-wal" if file.endswith("-wal") else ".db"
-        self.calls[operation, suffix] = self.calls.get((operation, suffix), 0) + 1
-        if not self._rules:
-            return
+        """Raise if a rule is due; called while there are any."""
+        if self.powerless:
+            raise failure(IOERR_WRITE)
         for index, (rule, after) in enumerate(self._rules):
             if rule.operation == operation and file.endswith(rule.suffix):
                 if after:
                     self._rules[index] = (rule, after - 1)
                     continue
                 del self._rules[index]
+                rule.then()
+                if rule.ends_power:
+                    self.powerless, self.journal.recording = True, False
+                self.checks = bool(self._rules) or self.powerless
                 raise self.failure(rule.code)
 
     def occupy(self, growth: int) -> None:
@@ -177,6 +210,7 @@ class FaultVfs(apsw.VFS):
         if self.free_bytes is None or growth <= 0:
             return
         if growth > self.free_bytes:
+            self.on_full()
             raise self.failure(FULL)
         self.free_bytes -= growth
 
@@ -187,16 +221,21 @@ class FaultVfs(apsw.VFS):
 
     def forget_failures(self) -> None:
         self._rules.clear()
+        self.checks = self.powerless
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "FaultFile":  # noqa: N802
         path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
         file = path.rpartition("/")[2]
-        self.begin("open", file)
+        if self.checks:
+            self.begin("open", file)
         return FaultFile(self, name, flags, file)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
         self.journal.add("delete", filename.rpartition("/")[2])
         super().xDelete(filename, syncdir)
+
+
+_read, _write = apsw.VFSFile.xRead, apsw.VFSFile.xWrite
 
 
 class FaultFile(apsw.VFSFile):
@@ -205,25 +244,37 @@ class FaultFile(apsw.VFSFile):
         self._file = file
         super().__init__("", name, flags)
 
+    @property
+    def in_journal(self) -> bool:
+        return self._file.startswith("journal-")
+
+    # Reads and writes are most of what a database does: no call is made here that does not have to be.
+
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
-        self._vfs.begin("read", self._file)
-        return super().xRead(amount, offset)
+        if self._vfs.checks:
+            self._vfs.begin("read", self._file)
+        return _read(self, amount, offset)
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        self._vfs.begin("write", self._file)
-        if self._vfs.free_bytes is not None:
-            self._vfs.occupy(offset + len(data) - self.xFileSize())
-        super().xWrite(data, offset)
-        self._vfs.journal.add("write", self._file, offset, bytes(data))
+        vfs = self._vfs
+        if vfs.checks:
+            vfs.begin("write", self._file)
+        if vfs.free_bytes is not None:
+            vfs.occupy(offset + len(data) - self.xFileSize())
+        _write(self, data, offset)
+        if vfs.journal.recording:
+            vfs.journal.entries.append(Entry("write", self._file, offset, bytes(data)))
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802
-        self._vfs.begin("truncate", self._file)
+        if self._vfs.checks:
+            self._vfs.begin("truncate", self._file)
         super().xTruncate(newsize)
         self._vfs.journal.add("truncate", self._file, newsize)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         try:
-            self._vfs.begin("sync", self._file)
+            if self._vfs.checks:
+                self._vfs.begin("sync", self._file)
         except apsw.Error:
             self._vfs.journal.add("failed_sync", self._file)
             raise

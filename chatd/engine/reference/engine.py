@@ -123,8 +123,7 @@ class ReferenceEngine:
             raise ValueError("set_time without settings.manual_clock")
         if ns < state.now_ns:
             raise ValueError("time does not go back")
-        state.now_ns = ns
-        state.wall_ms = wall_ms or TIME_EPOCH_MS + state.now_ms
+        state.set_time(ns, wall_ms or TIME_EPOCH_MS + ns // 1_000_000)
 
     def counters(self) -> dict[str, int]:
         """Counts since the start, closes by reason as closed_REASON, and gauges of what is held now."""

@@ -271,7 +271,7 @@ class State:
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
-        self.now_ns = 0
+        self.now_ns = self.now_ms = 0
         self.wall_ms = TIME_EPOCH_MS
         self.looked_at = 0, 0  # the moment at which deadlines were last looked at
         self.random = (settings.random_seed or int.from_bytes(os.urandom(8), "little")) | 1
@@ -306,18 +306,16 @@ class State:
         self.ledger_written = 0
 
     @property
-    def now_ms(self) -> int:
-        return self.now_ns // 1_000_000
-
-    @property
     def preauth(self) -> list[Connection]:
         """Connections without login, oldest first."""
         return [conn for conn in self.connections.values() if conn.stage < Stage.LIVE]
 
     def look_at_clock(self) -> None:
         if not self.settings.manual_clock:
-            self.now_ns = time.monotonic_ns()
-            self.wall_ms = time.time_ns() // 1_000_000
+            self.set_time(time.monotonic_ns(), time.time_ns() // 1_000_000)
+
+    def set_time(self, now_ns: int, wall_ms: int) -> None:
+        self.now_ns, self.now_ms, self.wall_ms = now_ns, now_ns // 1_000_000, wall_ms
 
     def random_next(self) -> int:
         """xorshift64*: good enough for jitter, and for nonces when a seed makes a run repeatable."""

@@ -138,7 +138,10 @@ def publish(hub: State) -> None:
 
 def redact(hub: State, pos: int) -> None:
     """If the record at pos is a redaction: what the tail has of that event shows as a tombstone from here on."""
-    for cid, seq, _ in journal.decode_batch(pos, 1, hub.tail[pos]).redactions:
+    record = hub.tail[pos]
+    if record[4] != journal.REDACT:
+        return
+    for cid, seq, _ in journal.decode_batch(pos, 1, record).redactions:
         conversation = hub.conversations.get(cid)
         if conversation is not None and seq in conversation.events:
             hub.redacted.add((cid, seq))

@@ -27,17 +27,13 @@ def _rounds(state: list[int], count: int) -> None:
     a, b, c, d = state
     for _ in range(count):
         a = (a + b) & MASK
-        b = _rotated(b, 13) ^ a
-        a = _rotated(a, 32)
+        b = (b << 13 | b >> 51) & MASK ^ a
+        a = a << 32 & MASK | a >> 32
         c = (c + d) & MASK
-        d = _rotated(d, 16) ^ c
+        d = (d << 16 | d >> 48) & MASK ^ c
         a = (a + d) & MASK
-        d = _rotated(d, 21) ^ a
+        d = (d << 21 | d >> 43) & MASK ^ a
         c = (c + b) & MASK
-        b = _rotated(b, 17) ^ c
-        c = _rotated(c, 32)
+        b = (b << 17 | b >> 47) & MASK ^ c
+        c = c << 32 & MASK | c >> 32
     state[:] = a, b, c, d
-
-
-def _rotated(value: int, bits: int) -> int:
-    return (value << bits | value >> (64 - bits)) & MASK

@@ -9,7 +9,8 @@ network, supervisor. One seed decides everything; the same seed gives the same h
     rings.py      links between processes
     hosts.py      the processes: start, kill, restart
     network.py    connections: chunks, delays, stalls, cuts
-    device.py     a client, written from protocol/README.md; positions.py what it has and has to ask for
+    device.py     a client, written from protocol/README.md; positions.py what it has and has to ask for, unanswered.py
+                  what it has sent
     workload.py   what people do in it; final_read.py who reads everything in the end
     nemesis.py    the faults of a seed
     buggify.py    places at which some runs make the rare happen often

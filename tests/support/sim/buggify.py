@@ -37,7 +37,10 @@ class Buggify:
         self._armed.clear()
 
     def __call__(self, point: str) -> bool:
-        if point not in self._armed or self._rng.random() >= POINTS[point]:
+        return point in self._armed and self._strikes(point)
+
+    def _strikes(self, point: str) -> bool:
+        if self._rng.random() >= POINTS[point]:
             return False
         self.strikes[point] = self.strikes.get(point, 0) + 1
         return True

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import combinations, count
 from pathlib import Path
 from random import Random
@@ -16,7 +16,7 @@ from chatd.errors import StorageError, StoreCorruptError
 from support.history import History
 from support.invariants import Finding
 from support.sim.buggify import Buggify
-from support.sim.disk import SimDisk
+from support.sim.disk import Hit, SimDisk, ignore
 from support.sim.hosts import SIDES, Died, FolderHost, Host, HubHost, ShardHost
 from support.sim.rings import Link
 from support.sim.shape import Shape
@@ -35,9 +35,13 @@ class Cluster:
     def __init__(self, seed: int, side: str, path: Path, clock: Any) -> None:
         self.seed, self.side, self.wall_base_ms = seed, SIDES[side], WALL_BASE_MS
         self.rng = Random(f"world {seed}")
+        self.power_rng = self.rng
+        """Of the fault that waits for a write or sync to end the power."""
         self.shape = Shape(Random(f"shape {seed}"))
         self.buggify = Buggify(seed)
         self.now_ms = 0
+        self.boots = 1
+        """Of the whole server."""
         self.history = History()
         self.nursery: Any = None
         self.disk = SimDisk(path, template().files)
@@ -68,7 +72,10 @@ class Cluster:
         self.notes[what] += 1
 
     def found(self, word: str, text: str) -> None:
-        self.findings.append(Finding(word, text))
+        """Once, however often; without the run's directory, which has another name each time."""
+        finding = Finding(word, text.replace(str(self.disk.path), "the directory"))
+        if finding not in self.findings:
+            self.findings.append(finding)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -81,71 +88,98 @@ class Cluster:
                 self.now_ms = at_ms
             while events and events[0][0] <= at_ms:
                 _, _, function, arguments = heapq.heappop(events)
-                result = function(*arguments)
-                if isinstance(result, Awaitable):
+                if (result := function(*arguments)) is not None:
                     await result
+                if self.disk.vfs.powerless:
+                    await self.lose_power(self.power_rng)
             await self._settle()
 
-    async def _turn_shards(self) -> bool:
-        due = [host for host in self.shards if self._takes_turn(host)]
-        if not due:
-            return False
+    async def _turn_shards(self, due: list[ShardHost]) -> None:
         if len(due) > 1:
             self.rng.shuffle(due)
         for host in due:
             host.turn()
             if self.buggify("shard_dies_after_turn"):
                 await self.lose_shard(host, self.rng)
-        self.carry()
-        return True
+            elif (link := self.links.get(host.index)) and link.stalled_until_ms <= self.now_ms:
+                self._carry_up(link)
+                if link.down.held:
+                    self._carry_down(link, host)
 
     def _takes_turn(self, host: Host) -> bool:
+        """host.dirty is known."""
         if host.runs and self.buggify("late_turn"):
             host.stand(self.rng.randint(1, 50))
         return host.runs
 
-    async def _turn_hub(self) -> bool:
-        if not self._takes_turn(self.hub):
-            return False
+    async def _turn_hub(self) -> None:
         try:
             self.hub.turn()
         except Died as death:
-            if death.of_store:
-                self.fired("store_failed")
-            await self.lose_hub(self.rng.choice((50, 300)), store_failed=death.of_store)
+            self.note("store_failed" if death.of_store else "hub_struck")
+            if not self.disk.vfs.powerless:
+                await self.lose_hub(self.rng.choice((50, 300)), store_failed=death.of_store)
         self.carry()
-        return True
 
     def carry(self) -> None:
         """What processes have published, or could not while there was no room, arrives at the other end."""
         for index, link in self.links.items():
-            if link.stalled_until_ms > self.now_ms:
-                continue
-            most = RECORDS_MAX
-            if self.buggify("slow_link"):
-                most = 1
-                self.later(20, self.carry)
-            if link.up.carry(most):
-                self.hub.dirty = True
-            if link.down.carry(most):
-                self.shards[index].dirty = True
+            self._carry(index, link)
 
-    def stall(self, link: Link, duration_ms: int) -> None:
+    def _carry(self, index: int, link: Link) -> bool:
+        """Whether anything has moved."""
+        if link.stalled_until_ms > self.now_ms:
+            return False
+        up, down = self._carry_up(link), self._carry_down(link, self.shards[index])
+        return up or down
+
+    def _carry_up(self, link: Link) -> bool:
+        moved = link.up.carry(self._most())
+        if moved:
+            self.hub.arrived()
+        return moved > 0
+
+    def _carry_down(self, link: Link, host: ShardHost) -> bool:
+        moved = link.down.carry(self._most())
+        if moved:
+            host.arrived()
+        return moved > 0
+
+    def _most(self) -> int:
+        """So many records may move at once; the others a moment later."""
+        if not self.buggify("slow_link"):
+            return RECORDS_MAX
+        self.later(20, self.carry)
+        return 1
+
+    def stall(self, index: int, link: Link, duration_ms: int, hit: Hit = ignore) -> None:
+        """Nothing moves for a while. hit: called when something had to wait."""
+
+        def end() -> None:
+            if self._carry(index, link):
+                hit()
+
         link.stalled_until_ms = self.now_ms + duration_ms
-        self.later(duration_ms, self.carry)
+        self.later(duration_ms, end)
 
     async def _settle(self) -> None:
         """Let every process run until none has anything left to do at this moment."""
+        shards, hub = self.shards, self.hub
         for _ in range(ROUNDS_MAX):
-            moved = await self._turn_shards()
-            moved = await self._turn_hub() or moved
-            if not moved:
+            due = [host for host in shards if host.dirty and self._takes_turn(host)]
+            if due:
+                await self._turn_shards(due)
+            if hub.dirty and self._takes_turn(hub):
+                await self._turn_hub()
+                if self.disk.vfs.powerless:
+                    await self.lose_power(self.power_rng)
+            elif not due:
                 if not self._timers_due and not trio_run.GLOBAL_RUN_CONTEXT.runner.runq:
                     return
                 self._timers_due = False
                 await trio.testing.wait_all_tasks_blocked()
                 self.carry()
-                if not any(host.runs for host in (*self.shards, self.hub)):
+                if not any(host.runs for host in (*shards, hub)):
                     return
         raise AssertionError(f"seed {self.seed}: the processes do not come to rest at {self.now_ms} ms")
 
@@ -210,7 +244,23 @@ class Cluster:
         if self.hub.up:
             await self.lose_hub(100)
 
-    async def lose_everything(self, rng: Random, *, power: bool) -> None:
+    @property
+    def serves(self) -> bool:
+        return any(host.serves for host in self.shards)
+
+    async def lose_power(self, rng: Random) -> None:
+        """A fault that is named after what it did to the disk; when that was nothing, after what it did to others."""
+        served = self.serves
+        await self.lose_everything(rng)
+        keep, lost_bytes = self.disk.power_loss(rng)
+        self.note(f"power_{keep}")
+        if lost_bytes:
+            self.fired("torn_write" if keep == "torn" else "power_loss")
+        elif served:
+            self.fired("kill_all")
+
+    async def lose_everything(self, rng: Random) -> None:
+        self.boots += 1
         self.folder.kill()
         self.links.clear()
         if self.hub.up:
@@ -218,8 +268,6 @@ class Cluster:
         for host in self.shards:
             if host.up:
                 await host.kill()
-        if power:
-            self.note(f"power_{self.disk.power_loss(rng)}")
         restart_ms = rng.choice((100, 500, 2000))
         self.later(restart_ms, self.start_hub)
         for host in self.shards:
@@ -251,7 +299,7 @@ class Cluster:
         """What is full empties, what stands goes on, what is dead starts."""
         self.buggify.disarm()
         self.disk.empty()
-        self.disk.sync_ms = 0
+        self.disk.quicken()
         self.disk.vfs.forget_failures()
         self._store_failures.clear()
         for host in (*self.shards, self.hub):

@@ -2,72 +2,31 @@
 in the history of its world what it did and saw."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgpack
 
 from chatd.wire.frame import Frame, decode, encode, make
-from chatd.wire.schema import CLOSE_THEN, FLAG_DELIVER_HISTORY, Credential, ErrorCode, Feature, Kind, Method, Op
+from chatd.wire.schema import CLOSE_THEN, FLAG_DELIVER_HISTORY, Credential, ErrorCode, Method, Op
 from chatd.wire.varint import decode as varint
-from chatd.wire.varint import encode as to_varint
 from support.history import Applied, Connected, Lag, Pulled, Receipt, Seen, Send
 from support.sim.network import Connection
 from support.sim.positions import Positions
+from support.sim.unanswered import HELLOS, Done, Request, Waiting, ack, send
 
 if TYPE_CHECKING:
     from support.sim.world import World
 
 LOGIN_MS = 5000
+RETRY_MS = 1600
 SILENCE_MS = 3000
 """Without a byte while something is unanswered: the connection is taken for dead."""
 PENDING_MAX = 12
+FORMER_MS = (0, 10, 30, 100, 300, 1000)
+"""After a WELCOME, when a connection that was taken over sends once more."""
 RETRYABLE = 0x02
 SKIPPED = 0x04
 ACK_EVERY = 32
-
-TEXT = bytes([Kind.TEXT])
-
-Done = Callable[[dict[int, Any]], None]
-
-
-def hello(window_frames: int) -> bytes:
-    terms = {"features": int(Feature.RECEIPTS), "frame_bytes_max": 65_535, "window_frames": window_frames}
-    return encode(make(Op.HELLO, major=1, window_bytes=0, agent="simulated", **terms))
-
-
-HELLOS = [hello(window_frames) for window_frames in (0, 0, 40)]
-
-
-def frame_of(op: Op, body: bytes) -> bytes:
-    return len(body).to_bytes(2, "big") + bytes((op, 0)) + body
-
-
-def ack(count: int) -> bytes:
-    return frame_of(Op.ACK, to_varint(count))
-
-
-@dataclass(slots=True)
-class Waiting:
-    """A SEND without a final answer. connection: on which it was sent last and not refused since, 0: on none."""
-
-    cid: int
-    content: str
-    invoked: float
-    transmitted: float = 0.0
-    connection: int = 0
-    due_ms: int = 0
-    skipping: bool = False
-
-
-@dataclass(slots=True)
-class Request:
-    """A call without an answer; its idempotency key is in the bytes."""
-
-    frame: bytes
-    done: Done
-    due_ms: int = 0
-    asked: bool = False
 
 
 class Device:
@@ -90,7 +49,8 @@ class Device:
         self.told_until_ms = 0
         """How long the server has told it to wait with its login."""
         self.operations = 0
-        self._request_count = 0
+        self._request_count = self._tries = 0
+        self._former: tuple[Connection, int] | None = None
         self._lose_connection()
 
     def _lose_connection(self) -> None:
@@ -109,6 +69,9 @@ class Device:
         now = self.world.now_ms
         if self.live:
             self.live_ms = now
+            if self._rests:
+                self._beat(now)
+                return
         if self.connection is None:
             if self.wanted and now >= self.retry_ms:
                 self._connect()
@@ -123,7 +86,7 @@ class Device:
     def _connect(self) -> None:
         host = self.world.door()
         if host is None:
-            self.retry_ms = self.world.now_ms + self.world.rng.randint(50, 300)
+            self.retry_ms = self._next_try_ms(0)
             return
         self._lose_connection()
         self.connection = self.world.connect(self, host)
@@ -148,7 +111,7 @@ class Device:
         if connection is not None:
             connection.leave()
             self.on_end(connection)
-        self.retry_ms = self.world.now_ms + pause_ms + self.world.rng.randint(20, 400)
+        self.retry_ms = self._next_try_ms(pause_ms)
 
     def on_end(self, connection: Connection) -> None:
         if connection is not self.connection:
@@ -161,13 +124,15 @@ class Device:
             request.asked, request.due_ms = False, 0
         self.positions.connection_lost()
         self._lose_connection()
-        self.retry_ms = self.world.now_ms + self.world.rng.randint(20, 400)
+        self.retry_ms = self._next_try_ms(0)
+
+    def _next_try_ms(self, pause_ms: int) -> int:
+        """Later with every connection that came to nothing."""
+        self._tries += 1
+        return self.world.now_ms + pause_ms + self.world.rng.randint(20, min(200 << self._tries, RETRY_MS))
 
     def _work(self, now: int) -> None:
         out = b""
-        if not self.pending and not self.requests and self._received == self._acked and self.positions.at_rest:
-            self._beat(now)
-            return
         if self._received > self._acked:
             self._acked = self._received
             out += ack(self._received)
@@ -190,6 +155,12 @@ class Device:
         else:
             self._beat(now)
 
+    @property
+    def _rests(self) -> bool:
+        """Nothing is waited for, and nothing to be done."""
+        at_rest = not self.pending and not self.requests and self._received == self._acked
+        return at_rest and self._asked_ms < 0 and self.positions.at_rest
+
     def _beat(self, now: int) -> None:
         if now - max(self._heard_ms, self._asked_ms, self._since_ms) > self.heartbeat_ms // 2:
             self._since_ms = now
@@ -201,12 +172,13 @@ class Device:
 
     def _ask(self, data: bytes) -> None:
         """Send what may want an answer."""
-        if self._expects:
+        if self.waits:
             self._asked_ms = self.world.now_ms
         self._put(data)
 
     @property
-    def _expects(self) -> bool:
+    def waits(self) -> bool:
+        """An answer is due."""
         positions = self.positions
         return bool(
             positions.asked
@@ -223,12 +195,30 @@ class Device:
             return
         self.cseq += self.world.rng.choice((1, 1, 1, 1, 2))
         size = self.world.rng.choice((0, 0, 0, 30, 400))
-        content = f"{self.number}.{self.cseq}.{cid}.{self.user}." + "x" * size
-        self.pending[self.cseq] = Waiting(cid, content, self.world.now_s)
+        self.pending[self.cseq] = Waiting(cid, self._content(cid, size), self.world.now_s)
         self.operations += 1
         # Behind one that waits for its retry in the same conversation it would only be refused.
         if self.live and not any(not waiting.connection for waiting in list(self.pending.values())[:-1]):
             self._ask(self._transmission(self.cseq, self.pending[self.cseq]))
+
+    def _content(self, cid: int, size: int) -> str:
+        return f"{self.number}.{self.cseq}.{cid}.{self.user}." + "x" * size
+
+    def be_twice(self, cid: int) -> None:
+        """Log in anew while the connection of before goes on sending: it is taken over and must not be heard."""
+        if self.connection is not None and self.live:
+            self._former = self.connection, cid
+            self.on_end(self.connection)
+            self.retry_ms = self.world.now_ms
+
+    def _send_as_before(self, connection: Connection, cid: int) -> None:
+        """Once, whatever comes of it."""
+        if connection.server_open and connection.client_open:
+            self.cseq += 1
+            self.operations += 1
+            former = Waiting(cid, self._content(cid, 0), self.world.now_s)
+            connection.send(self._transmission(self.cseq, former, connection))
+            self._record(self.cseq, former, "unknown")
 
     def read(self, cid: int) -> None:
         if self.live and self.positions.at.get(cid):
@@ -265,12 +255,13 @@ class Device:
 
     # -- sends -------------------------------------------------------------------------------------------------------
 
-    def _transmission(self, cseq: int, waiting: Waiting) -> bytes:
-        assert self.connection is not None
-        waiting.transmitted, waiting.connection = self.world.now_s, self.connection.number
+    def _transmission(self, cseq: int, waiting: Waiting, connection: Connection | None = None) -> bytes:
+        connection = connection or self.connection
+        assert connection is not None
+        waiting.transmitted, waiting.connection = self.world.now_s, connection.number
         if waiting.skipping:
             return encode(make(Op.SKIP, cseq=cseq))
-        return frame_of(Op.SEND, to_varint(cseq) + to_varint(waiting.cid) + TEXT + waiting.content.encode())
+        return send(cseq, waiting.cid, waiting.content)
 
     def _record(self, cseq: int, waiting: Waiting, outcome: str, seq: int = 0, ts: int = 0) -> None:
         if waiting.skipping and outcome != "final":
@@ -303,9 +294,11 @@ class Device:
             self._record(cseq, waiting, "final")
             return
         waiting.skipping = False
-        assert cid == waiting.cid, f"device {self.number}: cseq {cseq} was sent to {waiting.cid}, acked in {cid}"
+        if cid != waiting.cid:
+            text = f"device {self.number}: cseq {cseq} was sent to {waiting.cid} and acknowledged in {cid}"
+            self.world.found("CROSS", text)
         self._record(cseq, waiting, "ok", seq, int.from_bytes(body[at:], "big"))
-        self._apply(cid, self.positions.hold(cid, seq, waiting.content))
+        self._apply(waiting.cid, self.positions.hold(waiting.cid, seq, waiting.content))
 
     def _on_nak(self, flags: int, body: bytes) -> None:
         cseq, at = varint(body, 0)
@@ -341,7 +334,7 @@ class Device:
         if self.live and self._received - self._acked >= ACK_EVERY:
             self._acked = self._received
             self._put(ack(self._received))
-        if self.live and not self._expects:
+        if self.live and not self.waits:
             self._asked_ms = -1
 
     def _on_frame(self, op: int, flags: int, body: bytes) -> None:
@@ -381,6 +374,7 @@ class Device:
             self.world.devices[self.number] = self
         assert (frame["user"], frame["device"]) == (self.user, self.number), frame
         again = self.live
+        self._tries = 0
         self.live, self._since_ms, self._proved = True, self.world.now_ms, False
         self.ticket, self.log_epoch, self.heartbeat_ms = frame["ticket"], frame["log_epoch"], frame["heartbeat_ms"]
         if not again:
@@ -388,6 +382,10 @@ class Device:
             self.world.history.connections.append(opened)
         if frame["cseq_stored"] > self.cseq:
             self.world.found("PHANTOM", f"device {self.number}: cseq_stored {frame['cseq_stored']} was never used")
+        if self._former is not None:
+            for delay_ms in FORMER_MS:
+                self.world.later(delay_ms, self._send_as_before, *self._former)
+            self._former = None
         self._work(self.world.now_ms)
 
     def _on_error(self, frame: Frame) -> None:

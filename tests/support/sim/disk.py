@@ -1,7 +1,7 @@
 """The disk of a run: SQLite goes through a VFS that knows what is durable; what the store does beside it is noted."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -12,8 +12,14 @@ from chatd.storage.sqlite import folder, journal, segment, segment_chain
 from chatd.storage.sqlite.directory import Reserve, remove_database
 from support.faultvfs import FaultVfs, Keep
 
+Hit = Callable[[], None]
+"""Called when a fault has struck something."""
+
 KEEPS: tuple[Keep, ...] = ("none", "all", "random", "torn")
 ENOUGH_BYTES = 1 << 40
+
+
+def ignore() -> None: ...
 
 
 class SimDisk:
@@ -25,21 +31,25 @@ class SimDisk:
             (path / name).write_bytes(data)
         self.sync_ms = 0
         """How long a sync takes."""
+        self.on_slow: Hit = ignore
         self.vfs = FaultVfs("simulated")
         self.vfs.journal.start(path)
 
-    def fill(self) -> None:
+    def fill(self, hit: Hit) -> None:
         """No file may grow from here on."""
-        self.vfs.free_bytes = 0
+        self.vfs.free_bytes, self.vfs.on_full = 0, hit
 
     def empty(self) -> None:
         self.vfs.free_bytes = None
 
+    def slow_down(self, sync_ms: int, hit: Hit) -> None:
+        self.sync_ms, self.on_slow = sync_ms, hit
+
     def quicken(self) -> None:
         self.sync_ms = 0
 
-    def power_loss(self, rng: random.Random) -> Keep:
-        """What was not synced is gone, or there in part."""
+    def power_loss(self, rng: random.Random) -> tuple[Keep, int]:
+        """What was not synced is gone, or there in part: which, and how many bytes are gone."""
         keep = rng.choice(KEEPS)
         record = self.vfs.journal
         content = record.disk_after(len(record.entries), keep, rng)
@@ -49,7 +59,8 @@ class SimDisk:
         for name, data in content.items():
             (self.path / name).write_bytes(data)
         record.start(self.path)
-        return keep
+        self.vfs.power_returns()
+        return keep, record.lost_bytes
 
     @contextmanager
     def mounted(self) -> Iterator[None]:

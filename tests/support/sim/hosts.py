@@ -28,6 +28,7 @@ from chatd.shard.loop import Shard
 from chatd.storage.portion import Portion as ReferencePortion
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
 from chatd.storage.sqlite.store import SqliteStore, StoreSettings
+from support.sim.disk import Hit, ignore
 from support.sim.rings import MakeRing, memory_ring, native_ring
 
 if TYPE_CHECKING:
@@ -101,20 +102,31 @@ class Host:
         self.dirty = False
         self.wall_skew_ms = 0
         self.frozen_until_ms = 0
+        self.on_step: Hit = ignore
+        self.on_wait: Hit = ignore
+        """Called when the clock is read that was set, and when something has arrived that has to wait."""
         self.clock = Clock(self._wall_ns, lambda: self.world.now_ms * 1_000_000)
         self._scope = trio.CancelScope()
         self._commands: Any = None
 
     def _wall_ns(self) -> int:
+        if self.wall_skew_ms:
+            self.on_step()
         return (self.world.wall_base_ms + self.world.now_ms + self.wall_skew_ms) * 1_000_000
 
-    def set_clock(self) -> None:
-        """To the right time, which is a step, too."""
-        self.wall_skew_ms = 0
+    def set_clock(self, skew_ms: int = 0, hit: Hit = ignore) -> None:
+        """Back to the right time is a step, too."""
+        self.wall_skew_ms, self.on_step = skew_ms, hit
 
     def stand(self, duration_ms: int) -> None:
         """Do not run for a while."""
         self.frozen_until_ms = max(self.frozen_until_ms, self.world.now_ms + duration_ms)
+
+    def arrived(self) -> None:
+        """There is something to do."""
+        self.dirty = True
+        if self.world.now_ms < self.frozen_until_ms:
+            self.on_wait()
 
     @property
     def runs(self) -> bool:
@@ -216,6 +228,11 @@ class ShardHost(Host):
         while self.shard.turn(POLL_BUDGET_US):
             pass
 
+    @property
+    def serves(self) -> bool:
+        """Somebody is logged in here."""
+        return self.up and any(connection.device.live for connection in self.connections.values())
+
     async def kill(self) -> None:
         await self._stop()
         self.engine.dispose()
@@ -237,6 +254,7 @@ class SimStore(SqliteStore):
         if world.buggify("hub_dies_after_commit"):
             raise Struck(f"after the commit of {pos}")
         if world.disk.sync_ms:
+            world.disk.on_slow()
             self.host.sync(world.disk.sync_ms)
 
 
@@ -317,8 +335,8 @@ class HubHost(Host):
     def sync(self, duration_ms: int) -> None:
         """The whole process waits for its disk: what this turn publishes leaves when that is done."""
         self.stand(duration_ms)
-        for link in self.world.links.values():
-            self.world.stall(link, duration_ms)
+        for index, link in self.world.links.items():
+            self.world.stall(index, link, duration_ms)
 
     async def kill(self) -> None:
         """The store's connections go away like those of a process: nothing is rolled back that reached the files."""
@@ -366,13 +384,20 @@ class FolderHost(Host):
         self._told = world.hub.core, folded_pos
         late_ms = world.rng.randint(100, 2000) if world.buggify("late_news_of_fold") else world.disk.sync_ms
         if late_ms:
-            world.later(late_ms, world.hub.tell, "folded", folded_pos)
+            world.later(late_ms, self._arrive, world.boots, folded_pos)
         else:
             world.hub.tell("folded", folded_pos)
 
+    def _arrive(self, boot: int, folded_pos: int) -> None:
+        """What was on its way when everything died does not reach the hubs of later."""
+        if boot == self.world.boots:
+            self.world.hub.tell("folded", folded_pos)
+
     @property
-    def running(self) -> bool:
-        return self._folder is not None
+    def has_work(self) -> bool:
+        """It runs, and something waits for it."""
+        hub = self.world.hub
+        return self._folder is not None and hub.up and hub.core.committed_pos > hub.hub.rows.floor_pos
 
     def kill(self) -> None:
         if self._folder is not None:

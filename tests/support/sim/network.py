@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from support.sim.disk import Hit, ignore
+
 if TYPE_CHECKING:
     from support.sim.device import Device
     from support.sim.hosts import ShardHost
@@ -21,6 +23,7 @@ class Connection:
         self.server_open = self.client_open = True
         self.stalled = False
         """The device does not read."""
+        self._on_wait: Hit = ignore
         self._up, self._down = bytearray(), bytearray()
         self._up_due = self._down_due = False
         self._throttled = False
@@ -43,7 +46,7 @@ class Connection:
         size = self.world.piece(len(self._up))
         data = bytes(self._up[:size])
         taken = self.host.engine.feed(self.handle, data)
-        self.host.dirty = True
+        self.host.arrived()
         del self._up[:taken]
         if taken < size:
             self._throttled = True
@@ -63,23 +66,31 @@ class Connection:
         """The engine has bytes: take what the socket has room for."""
         if not self.server_open:
             return
-        while len(self._down) < SOCKET_BYTES:
-            room = 1 if self.world.buggify("short_take") else SOCKET_BYTES - len(self._down)
+        while (free := SOCKET_BYTES - len(self._down)) > 0:
+            room = 1 if self.world.buggify("short_take") else free
             data = self.host.engine.take(self.handle, room)
-            if not data:
+            if data:
+                self._down += data
+                self.host.dirty = True
+            if len(data) < room:
                 break
-            self._down += data
-            self.host.dirty = True
         self._schedule_down()
 
     def _schedule_down(self) -> None:
-        if self._down and not self._down_due and not self.stalled:
+        if not self._down or self._down_due:
+            return
+        if self.stalled:
+            self._on_wait()
+        else:
             self._down_due = True
             self.world.later(self.world.latency_ms(), self._arrive_down)
 
     def _arrive_down(self) -> None:
         self._down_due = False
-        if not self.client_open or self.stalled:
+        if not self.client_open:
+            return
+        if self.stalled:
+            self._on_wait()
             return
         size = self.world.piece(len(self._down))
         data = bytes(self._down[:size])
@@ -92,6 +103,10 @@ class Connection:
             self._schedule_down()
             if not self._down and self._closing:
                 self._tell_device()
+
+    def stall(self, hit: Hit) -> None:
+        """hit: called when something has to wait."""
+        self.stalled, self._on_wait = True, hit
 
     def read_again(self) -> None:
         """The end of a stall."""
@@ -141,6 +156,11 @@ class Connection:
             if self.host.up:
                 self.host.engine.end(self.handle)
                 self.host.dirty = True
+
+    @property
+    def in_flight(self) -> bool:
+        """Bytes are under way, or an answer is waited for."""
+        return bool(self._up or self._down or self.device.waits)
 
     def cut(self, *, tell_server: bool, tell_device: bool) -> None:
         """What is under way is lost. Whoever is not told finds out by its own deadlines."""

@@ -103,7 +103,8 @@ class Positions:
     @property
     def at_rest(self) -> bool:
         """Nothing is asked, to be asked, or to be kept."""
-        return self.idle and not self.held and self.next_cursor is None
+        asks = self.wanted or self.asked or self.sync_asked or self.sync_wanted
+        return not asks and not self.held and self.next_cursor is None
 
     def keep_cursor(self) -> None:
         """Everything that the pages of a SYNC named is there."""

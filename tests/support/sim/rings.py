@@ -32,8 +32,9 @@ class MemoryRing:
         return True
 
     def publish(self) -> bool:
-        self._published.extend(self._put)
-        self._put.clear()
+        if self._put:
+            self._published.extend(self._put)
+            self._put.clear()
         return True
 
     def write(self, payload: bytes) -> bool:
@@ -80,17 +81,18 @@ class Direction:
 
     def __init__(self, make: MakeRing, capacity: int, epoch: int) -> None:
         self.near, self.far = make(capacity, epoch), make(capacity, epoch)
-        self._held: bytes | None = None
+        self.held: bytes | None = None
+        """For which there was no room at the far end."""
 
     def carry(self, most: int) -> int:
         """Move what was published, at most so many records; how many it were."""
         for count in range(most):
-            record = self._held if self._held is not None else self.near.read()
-            self._held = None
+            record = self.held if self.held is not None else self.near.read()
+            self.held = None
             if record is None:
                 return count
             if not self.far.write(record):
-                self._held = record
+                self.held = record
                 return count
         return most
 
@@ -99,7 +101,7 @@ class Direction:
         that the reader will ever see.
         """
         self.carry(rng.randint(0, 20))
-        record = self.near.read() if self._held is None else self._held
+        record = self.near.read() if self.held is None else self.held
         if record is not None and isinstance(self.far, Ring):
             tear(self.far, record[: rng.randint(0, len(record))])
         while self.near.read() is not None:

@@ -11,7 +11,7 @@ class Shape:
     def __init__(self, rng: Random) -> None:
         self.shard_count = rng.choice((1, 2, 3))
         self.devices_each = rng.choice((2, 3, 4))
-        devices = rng.choice((50, 50, 50, 50, 60, 60, 70, 80, 120, 200))
+        devices = rng.choice((50,) * 41 + (60,) * 4 + (80, 80, 120, 120, 200))
         self.users = list(range(2, 2 + devices // self.devices_each))
         self.users = [user for user in self.users if user in template().devices]
         self.groups = [cid for cid, members in template().groups.items() if set(members) <= set(self.users)]
@@ -25,12 +25,12 @@ class Shape:
         self.engine_limits["token_grace_ms"] = 20_000
         self.core_limits = {"tail_records_max": rng.choice((800, 100_000)), "ledger_entries": 256}
         reserve = {"reserve_bytes": 1 << 16, "slack_bytes": 1 << 12}
-        self.store_limits = {"segment_bytes": rng.choice((40_000, 200_000, 1 << 24)), **reserve}
+        self.store_limits = {"segment_bytes": rng.choice((120_000, 400_000, 1 << 24)), **reserve}
         self.fold_limits = {
             "segment_age_s": rng.choice((-1, 1e9)),
             "checkpoint_interval_s": rng.choice((0, 1e9)),
-            "portion_records": rng.choice((20, 100_000)),
+            "portion_records": rng.choice((40, 100_000)),
             "cache_bytes": 1 << 20,
             **reserve,
         }
-        self.fold_ms = rng.choice((500, 1000, 4000))
+        self.fold_ms = rng.choice((800, 2000, 5000))

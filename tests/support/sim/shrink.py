@@ -8,13 +8,12 @@ from support.sim.world import Outcome, run
 
 def shrink(outcome: Outcome, runs_max: int = 60) -> Outcome:
     """The smallest run found that still breaks one of the same invariants, however seldom it strikes."""
-    words = {finding.word for finding in outcome.findings}
     best = outcome
 
     def fails(faults: list[Fault]) -> bool:
         nonlocal best
         tried = run(outcome.seed, outcome.side, faults)
-        if words.isdisjoint(finding.word for finding in tried.findings):
+        if outcome.words.isdisjoint(tried.words):
             return False
         best = tried
         return True

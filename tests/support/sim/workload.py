@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from support.sim.device import Device
     from support.sim.world import World
 
-BURST_MAX = 12
+BURST_MAX = 30
 
 
 class Action(NamedTuple):
@@ -81,6 +81,10 @@ def come_back(world: "World", device: "Device", cid: int, rng: Random) -> None:
         device.retry_ms = world.now_ms
 
 
+def be_twice(world: "World", device: "Device", cid: int, rng: Random) -> None:
+    device.be_twice(cid)
+
+
 def change_members(world: "World", device: "Device", cid: int, rng: Random) -> None:
     """An admin of a lively group adds or removes somebody, or the device's user leaves."""
     lively = rng.choice(world.lively)
@@ -125,7 +129,8 @@ VERBS: dict[str, tuple[Verb, int]] = {
         (sync, 4),
         (subscribe, 5),
         (ephemeral, 4),
-        (come_back, 6),
+        (come_back, 5),
+        (be_twice, 2),
         (change_members, 8),
         (create, 1),
         (look, 2),

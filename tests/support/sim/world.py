@@ -4,6 +4,7 @@ import gc
 import logging
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -23,16 +24,17 @@ from support.invariants import Finding, check
 from support.sim import final_read, nemesis, workload
 from support.sim.cluster import Cluster
 from support.sim.device import Device
+from support.sim.disk import Hit, ignore
 from support.sim.hosts import JWT_SECRET, ShardHost
 from support.sim.nemesis import Fault
 from support.sim.network import Connection
 from support.sim.template import AUDITOR, name_of, template
 
 SETTLED_MS, SAFETY_MS, LIVENESS_MS = 1000, 61_000, 5_000
-TICK_MS = 100
+TICK_MS = 200
 FAULTS_MIN, OPERATIONS_MIN, VIRTUAL_S_MIN = 5, 1000, 60
-ACTIONS = 620
-TOKEN_LIFETIME_S = 30
+ACTIONS = 450
+TOKEN_LIFETIME_S = 40
 """Short, so that tokens expire under live sessions."""
 
 
@@ -50,6 +52,10 @@ class Outcome(NamedTuple):
     faults: list[Fault]
     history: History
     cpu_s: float
+
+    @property
+    def words(self) -> set[str]:
+        return {finding.word for finding in self.findings}
 
     @property
     def passed(self) -> bool:
@@ -72,6 +78,8 @@ def run(seed: int, side: str = "native", faults: list[Fault] | None = None) -> O
         with world.disk.mounted():
             try:
                 trio.run(world.main, clock=clock, restrict_keyboard_interrupt_to_checkpoints=True)
+            except Exception:  # noqa: BLE001 whatever it is: the run is judged, replayed and shrunk as any other
+                world.crashed(traceback.format_exc())
             finally:
                 world.close()
     outcome = world.outcome(time.process_time() - began)
@@ -111,21 +119,22 @@ class World(Cluster):
     def __init__(self, seed: int, side: str, path: Path, clock: Any, faults: list[Fault] | None) -> None:
         super().__init__(seed, side, path, clock)
         self.latency_max_ms = self.shape.latency_ms
+        self._on_late: Hit = ignore
         self.invalid: list[str] = []
         self.created: dict[int, list[int]] = {}
         self.system_events: list[tuple[int, int, int, bytes]] = []
         self.users, self.groups, self.lively = self.shape.users, self.shape.groups, self.shape.lively
         self._numbers = count(1)
-        self._even = False
         self.devices: dict[int, Device] = {}
         for user in self.users:
             for number in template().devices[user][: self.shape.devices_each]:
                 self.devices[number] = Device(self, user, number)
         self._readers: list[Device] = []
-        self.faults = faults
-        if faults is None:
-            self.faults = nemesis.plan(Random(f"nemesis {seed}"), SETTLED_MS, SAFETY_MS - 500)
         self._actions = workload.plan(Random(f"workload {seed}"), SETTLED_MS, SAFETY_MS, ACTIONS)
+        if faults is None:
+            busy_ms = sorted({action.at_ms for action in self._actions})
+            faults = nemesis.plan(Random(f"nemesis {seed}"), SETTLED_MS, SAFETY_MS - 500, busy_ms)
+        self.faults = faults
         self._tokens: dict[int, tuple[bytes, int]] = {}
 
     # -- what hosts, devices and faults ask ---------------------------------------------------------------------------
@@ -134,16 +143,23 @@ class World(Cluster):
         """In steps, so that what is under way arrives together."""
         if self.buggify("late_bytes"):
             return 1000
-        return self.rng.randint(0, self.latency_max_ms) // 10 * 10 + 2
+        drawn_ms = int(self.rng.random() * (self.latency_max_ms + 1)) // 10 * 10 + 2
+        if drawn_ms > self.shape.latency_ms + 2:
+            self._on_late()
+        return drawn_ms
 
-    def normal_latency(self) -> None:
+    def slow_network(self, latency_ms: int, hit: Hit) -> None:
+        self.latency_max_ms, self._on_late = latency_ms, hit
+
+    def normal_network(self) -> None:
         self.latency_max_ms = self.shape.latency_ms
 
     def piece(self, size: int) -> int:
         """How much of so many bytes arrives at once."""
         if size and self.buggify("single_byte"):
             return 1
-        return self.rng.randint(1, size) if size and self.rng.random() < self.shape.split else size
+        split = self.shape.split
+        return self.rng.randint(1, size) if split and size and self.rng.random() < split else size
 
     def door(self) -> ShardHost | None:
         """Where a device that connects comes out; None: nobody accepts."""
@@ -204,7 +220,6 @@ class World(Cluster):
             self.nursery.cancel_scope.cancel()
 
     def _schedule(self) -> None:
-        assert self.faults is not None
         for device in self.devices.values():
             device.retry_ms = self.rng.randint(0, SETTLED_MS // 50 // 2) * 50
         for fault in self.faults:
@@ -220,8 +235,7 @@ class World(Cluster):
                 host.tick()
         self.hub.dirty = True
         self._timers_due = True
-        self._even = not self._even
-        for device in list(self.devices.values())[self._even :: 2]:
+        for device in list(self.devices.values()):
             device.tick()
         for device in self._readers:
             device.tick()
@@ -234,7 +248,7 @@ class World(Cluster):
 
     async def _heal(self) -> None:
         """The faults end: what is full empties, what is dead starts, what is broken is found to be."""
-        self.normal_latency()
+        self.normal_network()
         await self.heal()
         for device in self.devices.values():
             connection = device.connection
@@ -261,12 +275,13 @@ class World(Cluster):
         while not done() and self.now_ms < end_ms:
             await self.until(self.now_ms + TICK_MS)
 
+    def crashed(self, text: str) -> None:
+        self.found("CRASHED", text)
+        self.invalid.append("the run did not come to its end")
+
     # -- judgement ---------------------------------------------------------------------------------------------------
 
     def outcome(self, cpu_s: float) -> Outcome:
-        for name, times in self.disk.vfs.fired.items():
-            self.fired_count[name.removeprefix("SQLITE_").lower()] += times
-        self.fired_count.pop("full", None)
         self.notes.update({f"buggify_{point}": times for point, times in self.buggify.strikes.items()})
         operations = sum(device.operations for device in (*self.devices.values(), *self._readers))
         self.history.expected_online = {
@@ -274,7 +289,6 @@ class World(Cluster):
             for cid in self.groups
             if cid not in self.lively
         }
-        final_read.intervals(self)
         invalid = list(self.invalid)
         if sum(self.fired_count.values()) < FAULTS_MIN:
             invalid.append(f"{sum(self.fired_count.values())} faults struck")
@@ -282,7 +296,10 @@ class World(Cluster):
             invalid.append(f"{operations} operations")
         if self.now_s < VIRTUAL_S_MIN:
             invalid.append(f"{self.now_s} s")
-        findings = self.findings + ([] if self.invalid else check(self.history))
+        findings = list(self.findings)
+        if not self.invalid:
+            final_read.intervals(self)
+            findings += check(self.history)
         return Outcome(
             self.seed,
             self.side.name,
@@ -292,7 +309,7 @@ class World(Cluster):
             dict(self.notes),
             operations,
             self.now_s,
-            self.faults or [],
+            self.faults,
             self.history,
             cpu_s,
         )
