@@ -1,4 +1,4 @@
-"""python -m bench SCENARIO | all | capacity | search | sync | backup: measure chatd. See bench/README.md."""
+"""python -m bench SCENARIO | all | capacity | search | sync | backup | move: measure chatd. See bench/README.md."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import backup, capacity, instructions, profile, search, suite, sync
+from bench import backup, capacity, instructions, move, profile, search, suite, sync
 from bench.generator import RunError
 from bench.result import write, write_plot
 from bench.run import Run
@@ -37,6 +37,7 @@ COMMANDS = {
     "search": search.app,
     "sync": sync.app,
     "backup": backup.app,
+    "move": move.app,
 }
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

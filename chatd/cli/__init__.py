@@ -25,7 +25,7 @@ COMMANDS = (
     *("tail", "history", "search", "export", "receipts", "presence", "chat"),
     *("group", "invite", "join", "contact", "own", "report"),
     *("command", "desk", "kinds"),
-    *("decode", "check", "migrate", "backup", "restore", "epoch", "why"),
+    *("decode", "check", "migrate", "backup", "restore", "epoch", "store", "why"),
 )
 
 

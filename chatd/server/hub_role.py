@@ -9,7 +9,7 @@ import trio
 
 from chatd import logs
 from chatd.engine.native import HubCore
-from chatd.errors import StoreLockedError
+from chatd.errors import StoreLockedError, StoreLostError
 from chatd.hub.core_settings import HubCoreSettings
 from chatd.init import ADMIN_NAME, admin_key_path, ensure_administrator
 from chatd.server.roles import Role, store_opened
@@ -47,12 +47,13 @@ def core_settings(settings: dict[str, Any], store: Store) -> HubCoreSettings:
 async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
     """Until ("stop",). ready is reported when recovery is complete."""
     read_only = bool(role.message.get("read_only"))
-    store = await store_opened(lambda: open_store(role.store, role.data, read_only=read_only), StoreLockedError)
+    where, store = await store_opened(lambda: _open(role, read_only), StoreLockedError)
     if not read_only and ensure_administrator(store, role.data):
         logs.get().info("first administrator made", name=ADMIN_NAME, key=str(admin_key_path(role.data)))
     core = HubCore(core_settings(role.settings, store))
     try:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_when_moved, role, where)
             commands_in, commands = trio.open_memory_channel[tuple[Any, ...]](64)
             nursery.start_soon(_forward, role.commands, commands_in)
             if role.descriptors:
@@ -70,6 +71,17 @@ async def run(role: Role, *, task_status: trio.TaskStatus[None]) -> None:
     finally:
         core.close()
         store.close()
+
+
+def _open(role: Role, read_only: bool) -> tuple[str, Store]:
+    where = role.where()
+    return where, open_store(where, role.data, read_only=read_only)
+
+
+async def _end_when_moved(role: Role, where: str) -> None:
+    """As with a database that goes away: shards keep what has no answer for the next hub, which is told where to go."""
+    await role.until_moved(where)
+    raise StoreLostError("the store is moved")
 
 
 async def _forward(source: trio.MemoryReceiveChannel[Any], sink: trio.MemorySendChannel[Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,12 +16,15 @@ import trio
 
 from chatd import logs
 from chatd.errors import StorageError, StoreLostError
+from chatd.storage.moved import followed, kind_of, leaves
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 LOCK_RETRIES, LOCK_PAUSE_S = 20, 0.1
 LOST_PAUSE_S, TELL_INTERVAL_S = 0.2, 10.0
+# Between two looks whether somebody moves the store: one stat of a file that is not there.
+MOVE_PAUSE_S = 0.2
 # A store that is being made, or a server that restarts, is nothing to tell anybody.
 TELL_AFTER_S = 2.0
 
@@ -45,38 +49,72 @@ class Role:
     def data(self) -> Path:
         return Path(self.settings["data"])
 
-    @property
-    def store(self) -> str:
-        """Of hub and folder: the setting of that name."""
-        where: str = self.settings["store"]
-        return where
+    def where(self) -> str:
+        """The store, for all but shards: the setting of that name, or where it has moved to since. StoreLostError while
+        it moves.
+        """
+        return followed(self.settings["store"], self.data)
+
+    async def until_moved(self, where: str) -> None:
+        """Returns when this store has to be let go."""
+        while not leaves(where, self.data):  # noqa: ASYNC110 a file that somebody else writes
+            await trio.sleep(MOVE_PAUSE_S)
 
 
 async def run_folder(role: Role, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    """Fold until told to stop, then once more. In a thread: a fold of 100,000 records takes a second."""
+    """Fold until told to stop, then once more. In a thread: a fold of 100,000 records takes a second. A store that is
+    moved is let go, and folded again where it is then.
+    """
     from chatd.engine.native import Portion
     from chatd.storage.fold_loop import fold_until
     from chatd.storage.stores import open_folder
 
     kept = role.settings["backup"]["kept_bytes_max"]
-    folder = await store_opened(lambda: open_folder(role.store, role.data, Portion, kept), StorageError)
-    task_status.started()
-    stop = threading.Event()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_until_stop, role, stop)
-        await trio.to_thread.run_sync(fold_until, stop, folder, role.descriptors[0])
-        nursery.cancel_scope.cancel()
+    while True:
+        where, folder = await _opened(role, lambda where: open_folder(where, role.data, Portion, kept))
+        task_status.started()
+        task_status = trio.TASK_STATUS_IGNORED
+        if not await _work(role, where, partial(fold_until, folder=folder, pipe=role.descriptors[0])):
+            break
+        folder.close()
     await trio.to_thread.run_sync(_settle, folder)
 
 
-async def _until_stop(role: Role, stop: threading.Event) -> None:
-    """The thread ends, too, when another role has failed and this one is cancelled: nobody waits for it in vain."""
-    try:
-        async for command in role.commands:
-            if command[0] == "stop":
-                stop.set()
-    finally:
+async def _opened(role: Role, open_at: Callable[[str], Opened]) -> tuple[str, Opened]:
+    """What open_at makes of the store, and where that is."""
+
+    def make() -> tuple[str, Opened]:
+        where = role.where()
+        return where, open_at(where)
+
+    return await store_opened(make, StorageError)
+
+
+async def _work(role: Role, where: str, work: Callable[[threading.Event], None]) -> bool:
+    """Run work in a thread until it is told to stop. True: only because the store has to be let go."""
+    stop, told = threading.Event(), False
+
+    async def until_moved() -> None:
+        await role.until_moved(where)
         stop.set()
+
+    async def until_told() -> None:
+        """The thread ends, too, when another role has failed and this one is cancelled: nobody waits for it in vain."""
+        nonlocal told
+        try:
+            async for command in role.commands:
+                if command[0] == "stop":
+                    told = True
+                    stop.set()
+        finally:
+            stop.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(until_moved)
+        nursery.start_soon(until_told)
+        await trio.to_thread.run_sync(work, stop)
+        nursery.cancel_scope.cancel()
+    return not told
 
 
 def _settle(folder: Any) -> None:
@@ -95,21 +133,19 @@ async def run_indexer(role: Role, *, task_status: trio.TaskStatus[None] = trio.T
     from chatd.storage.sqlite.search_store import SqliteSearchWriter
     from chatd.storage.stores import opened_reader
 
-    task_status.started()
-    stop = threading.Event()
-
-    def follow() -> None:
-        with opened_reader(role.store, role.data) as reader:
+    def follow(stop: threading.Event, where: str) -> None:
+        with opened_reader(where, role.data) as reader:
             index_until(
                 stop,
                 lambda: SqliteSearchWriter.open(role.data),
                 lambda writer: Indexer(reader, writer, searchable),
             )
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_until_stop, role, stop)
-        await trio.to_thread.run_sync(follow)
-        nursery.cancel_scope.cancel()
+    task_status.started()
+    while True:
+        where, _ = await _opened(role, lambda where: None)
+        if not await _work(role, where, partial(follow, where=where)):
+            return
 
 
 async def run_backup(role: Role, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -120,15 +156,21 @@ async def run_backup(role: Role, *, task_status: trio.TaskStatus[None] = trio.TA
     from chatd.storage.backup.schedule import Schedule, back_up_until
 
     task_status.started()
-    stop = threading.Event()
     told = role.settings["backup"]
     job = Job(role.data, Path(told["directory"]), Portion, told["copy_bytes_per_s"])
     schedule = Schedule(told["full_every_s"], told["incremental_every_s"])
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_until_stop, role, stop)
-        keep = Keep(told["keep_days"], told["keep_full"])
-        await trio.to_thread.run_sync(back_up_until, stop, job, schedule, keep)
-        nursery.cancel_scope.cancel()
+    keep = Keep(told["keep_days"], told["keep_full"])
+
+    def back_up(stop: threading.Event, where: str) -> None:
+        if kind_of(where) == "sqlite":
+            back_up_until(stop, job, schedule, keep)
+        else:
+            stop.wait()
+
+    while True:
+        where, _ = await _opened(role, lambda where: None)
+        if not await _work(role, where, partial(back_up, where=where)):
+            return
 
 
 async def run_hub(role: Role, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -15,6 +15,7 @@ from chatd.config import Settings
 from chatd.errors import ConfigError
 from chatd.server.roles import LOCK_PAUSE_S, LOCK_RETRIES
 from chatd.storage.lock_file import is_in_use
+from chatd.storage.moved import refuse_moved
 from chatd.storage.stores import refuse_to_mix
 from chatd.supervisor.core import Supervisor
 from chatd.supervisor.listeners import Listener, close_listeners, open_listeners
@@ -29,6 +30,7 @@ def serve(settings: Settings, config_file: Path | None, flags: dict[str, Any]) -
     """Run the server until a signal. Returns the exit status. ConfigError before anything was started."""
     logs.configure(logs.resolved(settings.log.format), settings.log.level, role="supervisor")
     refuse_directory_in_use(settings.data)
+    refuse_moved(settings.store, settings.data)
     refuse_to_mix(settings.store, settings.data)
     made = secrets.create(settings.data)
     if made:

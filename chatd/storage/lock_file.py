@@ -17,11 +17,11 @@ WRITER_LOCK = "lock"
 FOLDER_LOCK = "folder.lock"
 
 
-def is_in_use(directory: Path) -> bool:
-    """Does a process hold the writer's lock now? Takes nothing."""
-    with suppress(OSError), (directory / WRITER_LOCK).open("rb") as file:
+def is_in_use(directory: Path, name: str = WRITER_LOCK) -> bool:
+    """Does a process hold this lock now? Takes nothing."""
+    with suppress(OSError), (directory / name).open("rb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
     return False

@@ -13,18 +13,18 @@ from chatd.errors import ConfigError
 from chatd.storage.interface import Decoder, Folder, Portion, Reader, Report, Store
 from chatd.storage.lock_file import WRITER_LOCK, LockFile, prepare_directory
 from chatd.storage.migrations import Plan
+from chatd.storage.moved import GONE, kind_of, refuse_moved
 
 if TYPE_CHECKING:
     from chatd.storage.postgresql.store import PostgresStore
 
 SQLITE = "sqlite"
-SCHEMES = ("postgresql://", "postgres://")
-_MARK = "postgresql"
+POSTGRESQL_MARK = "postgresql"
 _SQLITE_FILE = "chatd.db"
 
 
 def is_postgresql(where: str) -> bool:
-    return where.startswith(SCHEMES)
+    return kind_of(where) == "postgresql"
 
 
 def open_store(where: str, directory: Path, *, read_only: bool = False) -> Store:
@@ -33,6 +33,7 @@ def open_store(where: str, directory: Path, *, read_only: bool = False) -> Store
     Raises ConfigError, StoreLockedError, StoreLostError (PostgreSQL cannot be reached now), StoreCorruptError,
     StoreFullError, StorageError.
     """
+    refuse_moved(where, directory)
     refuse_to_mix(where, directory)
     if not is_postgresql(where):
         from chatd.storage.sqlite.store import SqliteStore, StoreSettings
@@ -48,7 +49,7 @@ def _open_postgresql(where: str, directory: Path, *, read_only: bool) -> "Postgr
     lock = LockFile(directory, WRITER_LOCK, "hub")
     try:
         store = PostgresStore.open(where, PostgresSettings(read_only=read_only), lock)
-        lock.write(_MARK)
+        lock.write(POSTGRESQL_MARK)
     except BaseException:
         lock.close()
         raise
@@ -128,15 +129,21 @@ def migration_plan(where: str, directory: Path) -> Plan:
 
 def refuse_to_mix(where: str, directory: Path) -> None:
     """ConfigError when the directory belongs to a server with another kind of store."""
-    if is_postgresql(where) and (directory / _SQLITE_FILE).exists():
+    if is_postgresql(where) and (directory / _SQLITE_FILE).exists() and not _has_gone(directory):
         raise ConfigError(
             f"{directory} holds a store in files ({_SQLITE_FILE}), but `store` names a PostgreSQL database. "
             "Give another --data, or leave `store` out"
         )
-    if not is_postgresql(where) and mark_of(directory) == _MARK:
+    if not is_postgresql(where) and mark_of(directory) == POSTGRESQL_MARK:
         raise ConfigError(
             f"the server of {directory} keeps its store in PostgreSQL: say which database with --store or CHATD_STORE"
         )
+
+
+def _has_gone(directory: Path) -> bool:
+    """Have the files in it been moved to another kind of store?"""
+    with opened_reader(SQLITE, directory) as reader, reader.view() as view:
+        return view.meta(GONE) is not None
 
 
 def mark_of(directory: Path) -> str:

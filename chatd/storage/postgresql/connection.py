@@ -21,7 +21,7 @@ SERVER_VERSION_MIN = 14
 
 # Advisory locks are two 32-bit numbers: ours, and which of ours.
 LOCK_CLASS = int.from_bytes(b"chat", "big")
-HUB_LOCK, FOLDER_LOCK, MIGRATION_LOCK = 1, 2, 3
+HUB_LOCK, FOLDER_LOCK, MIGRATION_LOCK, COPY_LOCK = 1, 2, 3, 4
 
 SESSION = {
     # A commit that is acknowledged is on the disk, and on that of the synchronous standby where there is one.

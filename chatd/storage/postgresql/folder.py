@@ -23,7 +23,9 @@ from chatd.storage.fold_sql import change_of, newest
 from chatd.storage.interface import FoldResult, Portion
 from chatd.storage.journal_codec import RowTuple
 from chatd.storage.postgresql.connection import (
+    COPY_LOCK,
     FOLDER_LOCK,
+    LOCK_CLASS,
     connect,
     database_name,
     holder,
@@ -123,7 +125,12 @@ _FORGET_REQUESTS = (
 )
 _SET_FOLDED_POS = "UPDATE meta SET value = $2 WHERE key = 'folded_pos' AND value = $1"
 # The newest batch stays: it says where the journal ends.
-_DELETE_FOLDED = "DELETE FROM batch WHERE pos <= $1 AND created_ms < $2 AND pos < (SELECT max(pos) FROM batch)"
+# Nor does anything while somebody copies the store: the copy follows the journal.
+_DELETE_FOLDED = (
+    "DELETE FROM batch WHERE pos <= $1 AND created_ms < $2 AND pos < (SELECT max(pos) FROM batch) AND NOT EXISTS ("  # noqa: S608
+    f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = {LOCK_CLASS} AND objid = {COPY_LOCK} "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+)
 
 
 class PostgresFoldSettings(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 from chatd.bridge import Bridge
 from chatd.errors import StoreLostError
 from chatd.storage.interface import EventRow
-from chatd.storage.postgresql.connection import connect, numbered, shown, storage_errors
+from chatd.storage.postgresql.connection import COMMAND_TIMEOUT_S, connect, numbered, shown, storage_errors
 from chatd.storage.postgresql.together import Answer, Key, Together
 from chatd.storage.sql_view import Dialect, SqlView
 
@@ -67,9 +67,12 @@ SELECT number, cid, seq, ts, sender, kind, body, flags FROM (
 class PostgresReader:
     """See interface.Reader. Thread-safe; connections are opened when first needed, and anew when one has ended."""
 
-    def __init__(self, bridge: Bridge, dsn: str, connections_max: int) -> None:
+    def __init__(
+        self, bridge: Bridge, dsn: str, connections_max: int, *, command_timeout_s: float | None = COMMAND_TIMEOUT_S
+    ) -> None:
         self._bridge = bridge
         self._dsn = dsn
+        self._command_timeout_s = command_timeout_s
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue(connections_max)
         for _ in range(connections_max):
             self._idle.put_nowait(None)
@@ -105,7 +108,7 @@ class PostgresReader:
                 return connection, await _begin(connection)
             except Exception:  # noqa: BLE001 whatever it is, a fresh connection will say it again
                 connection.terminate()
-        connection = await connect(self._dsn, "reader")
+        connection = await connect(self._dsn, "reader", self._command_timeout_s)
         try:
             return connection, await _begin(connection)
         except BaseException:

@@ -24,6 +24,7 @@ from chatd.errors import (
 from chatd.storage.counters import BOOTS_SKIPPED, IDS_SKIPPED, new_log_epoch, raised
 from chatd.storage.interface import Batch, HighestIds
 from chatd.storage.lock_file import LockFile
+from chatd.storage.moved import COPYING, GONE, refuse_marked
 from chatd.storage.postgresql.connection import (
     COMMAND_TIMEOUT_S,
     HUB_LOCK,
@@ -54,11 +55,12 @@ _COUNT_BOOT = "UPDATE meta SET value = CAST(CAST(value AS BIGINT) + 2 AS TEXT) W
 
 class PostgresSettings(NamedTuple):
     """readers_max: connections for reading threads. read_only: after failures of the server's disk; nothing is
-    written, every append fails.
+    written, every append fails. lock_wait_s: for the hub before this one.
     """
 
     readers_max: int = 4
     read_only: bool = False
+    lock_wait_s: float = LOCK_WAIT_S
 
 
 DEFAULT_SETTINGS = PostgresSettings()
@@ -176,8 +178,10 @@ class PostgresStore:
         connection.add_termination_listener(lambda _: self._ended.set())
         self._name = await database_name(connection)
         with storage_errors("open", self._name):
+            await self._refuse_moved(connection)
             await self._lock(connection)
             await migrate(connection, load_migrations())
+            await self._refuse_moved(connection)
             async with connection.transaction():
                 await self._read_meta(connection)
             folded_pos = int(await connection.fetchval("SELECT value FROM meta WHERE key = 'folded_pos'"))
@@ -188,9 +192,16 @@ class PostgresStore:
                 )
             self._insert = await connection.prepare(_INSERT)
 
+    async def _refuse_moved(self, connection: Any) -> None:
+        """A copy that is not complete, and a store that was copied elsewhere, are nobody's to serve from."""
+        if await connection.fetchval("SELECT to_regclass('meta') IS NULL"):
+            return
+        marks = dict(await connection.fetch("SELECT key, value FROM meta WHERE key = ANY($1)", [COPYING, GONE]))
+        refuse_marked(self._name, marks)
+
     async def _lock(self, connection: Any) -> None:
         """The server may need a while to see that the hub before us is gone."""
-        until = time.monotonic() + LOCK_WAIT_S
+        until = time.monotonic() + self._settings.lock_wait_s
         while not await locked(connection, HUB_LOCK):
             if time.monotonic() > until:
                 raise StoreLockedError(

@@ -15,6 +15,7 @@ from chatd.errors import InternalError, StoreCorruptError
 from chatd.storage.counters import BOOTS_SKIPPED, IDS_SKIPPED, new_log_epoch, raised
 from chatd.storage.interface import Batch, HighestIds
 from chatd.storage.lock_file import WRITER_LOCK, LockFile, prepare_directory
+from chatd.storage.moved import COPYING, GONE, refuse_marked
 from chatd.storage.sqlite.connection import connect, storage_errors
 from chatd.storage.sqlite.database import meta_number, open_main
 from chatd.storage.sqlite.directory import (
@@ -147,6 +148,8 @@ class SqliteStore:
         main = open_main(self._directory, self._settings.vfs)
         with storage_errors("open", path):
             try:
+                marks = main.execute("SELECT key, value FROM meta WHERE key IN (?, ?)", (COPYING, GONE))
+                refuse_marked(str(path), {str(key): str(mark) for key, mark in marks})
                 if lost and accept_lost_journal:
                     begin_new_log(main)
                     self._lock.write("")
