@@ -19,7 +19,8 @@
 enum {
     LINK_S_SEND = 1,      /* link_send + body of the SEND frame */
     LINK_S_SKIP = 2,      /* link_send + body of the SKIP frame */
-    LINK_S_CALL = 3,      /* link_call + body of a SYNC, PULL, SUBSCRIBE, UNSUBSCRIBE or REQUEST frame */
+    LINK_S_CALL = 3,      /* link_call + body of a SYNC, PULL, SUBSCRIBE, UNSUBSCRIBE, REQUEST or STREAM_START frame;
+                             without an answer also of a STREAM_DELTA, or of an EPHEMERAL whose value is to be kept */
     LINK_S_POSITION = 4,  /* link_position */
     LINK_S_LOGIN = 5,     /* link_login */
     LINK_S_CLOSED = 6,    /* link_closed */
@@ -124,7 +125,7 @@ enum {
     LINK_H_INTEREST = 6,     /* link_interest: which shards have subscribers of cid */
     LINK_H_GRANT = 7,        /* link_grant: subscription granted (topics > 0) or ended (topics 0) */
     LINK_H_RPC = 8,          /* link_rpc + MessagePack */
-    LINK_H_RECEIPTS = 9,     /* link_receipts + one RECEIPT frame for the local subscribers of cid */
+    LINK_H_TOPIC = 9,        /* link_topic + one frame for the local followers of a topic of cid */
     LINK_H_LOST = 10,        /* link_received: events up to pos cannot be replayed for this shard: LAG(0) to every session */
 };
 
@@ -195,11 +196,13 @@ struct link_grant {
     uint64_t cid;
 };
 
-struct link_receipts {
+struct link_topic {
     uint8_t type;
-    uint8_t zero[3];
+    uint8_t topics;          /* who follows any of them gets it */
+    uint16_t zero;
     uint32_t frame_bytes;
     uint64_t cid;
+    uint64_t but_handle;     /* of a connection that does not get it; 0: none */
 };
 
 /* ---- shard -> shard ---- */
@@ -230,6 +233,6 @@ _Static_assert(sizeof(struct link_registered) == 72, "link_registered");
 _Static_assert(sizeof(struct link_kick) == 16, "link_kick");
 _Static_assert(sizeof(struct link_interest) == 24, "link_interest");
 _Static_assert(sizeof(struct link_grant) == 24, "link_grant");
-_Static_assert(sizeof(struct link_receipts) == 16, "link_receipts");
+_Static_assert(sizeof(struct link_topic) == 24, "link_topic");
 _Static_assert(sizeof(struct link_ephemeral) == 24, "link_ephemeral");
 #endif

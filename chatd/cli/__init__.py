@@ -21,8 +21,8 @@ from chatd.errors import ChatdError
 # In the order of `chatd --help`. The file of a command bears its name.
 COMMANDS = (
     *("serve", "init", "config", "user", "device", "token"),
-    *("send", "reply", "edit", "recall", "react", "pin", "forward", "schedule", "draft"),
-    *("tail", "history", "search", "export", "receipts", "presence", "chat"),
+    *("send", "stream", "reply", "edit", "recall", "react", "pin", "forward", "schedule", "draft"),
+    *("tail", "history", "search", "export", "receipts", "presence", "telemetry", "chat"),
     *("group", "invite", "join", "contact", "own", "report"),
     *("command", "desk", "kinds"),
     *("decode", "check", "migrate", "backup", "restore", "epoch", "store", "why"),

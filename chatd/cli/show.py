@@ -34,7 +34,7 @@ def event_json(event: Event) -> dict[str, Any]:
     """For programs: text where the payload is text, its fields where the kind has a layout, base64 otherwise."""
     shown: dict[str, Any] = {"cid": event.cid, "seq": event.seq, "sender": event.sender, "time_ms": event.time_ms}
     shown["kind"] = KIND_NAMES.get(event.kind, str(event.kind))
-    for name in ("tombstone", "reply_to", "forwarded_from", "expires_ms"):
+    for name in ("tombstone", "reply_to", "forwarded_from", "expires_ms", "stream", "truncated"):
         if value := getattr(event, name):
             shown[name] = value
     if event.mentions:
@@ -142,9 +142,10 @@ def event_text(event: Event, names: dict[int, str]) -> str:
 
 
 def marks_of(event: Event, name: Callable[[int], str]) -> str:
-    """What stands before a text: whose words it forwards, what it answers."""
-    forwarded = f"(from {name(event.forwarded_from)}) " if event.forwarded_from else ""
-    return f"(re {event.reply_to}) {forwarded}" if event.reply_to else forwarded
+    """What stands before a text: what it answers, whose words it forwards, that it is not all of it."""
+    marks = f"(re {event.reply_to}) " if event.reply_to else ""
+    marks += f"(from {name(event.forwarded_from)}) " if event.forwarded_from else ""
+    return marks + "(cut off) " if event.truncated else marks
 
 
 def safe(text: str) -> str:

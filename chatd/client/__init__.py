@@ -44,12 +44,15 @@ from chatd.client.model import (
     Promise,
     Receipt,
     Reset,
+    RunningStream,
     SendFailed,
     Sent,
     Settings,
     Signal,
+    Streaming,
     Update,
 )
+from chatd.client.telling import LastValue, StreamWriter
 from chatd.client.transport import DEFAULT_PORT, tls_context
 
 __all__ = [
@@ -74,6 +77,7 @@ __all__ = [
     "Hits",
     "IncompatibleError",
     "InvalidError",
+    "LastValue",
     "LimitReachedError",
     "Link",
     "LoggedOutError",
@@ -91,11 +95,14 @@ __all__ = [
     "Receipt",
     "RefusedError",
     "Reset",
+    "RunningStream",
     "SendFailed",
     "Sent",
     "Settings",
     "Signal",
     "StateError",
+    "StreamWriter",
+    "Streaming",
     "TakenOverError",
     "ThrottledError",
     "UnavailableError",

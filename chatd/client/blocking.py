@@ -9,7 +9,7 @@ A background thread runs the real client on anyio's asyncio backend; every call 
 """
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -68,6 +68,13 @@ class BlockingClient:
         """Client.search."""
         portal, client = self._open()
         return stepping(portal, client.search(words, **filters), None)
+
+    @contextmanager
+    def stream(self, cid: int, kind: Kind = Kind.TEXT) -> Iterator[Callable[[str | bytes], None]]:
+        """Client.stream; what it gives is `write`."""
+        portal, client = self._open()
+        with portal.wrap_async_context_manager(client.stream(cid, kind)) as writer:
+            yield lambda data: portal.call(writer.write, data)
 
     @property
     def user(self) -> int:

@@ -30,6 +30,7 @@ from chatd.client.model import Event, Overview, Promise, Sent, Settings
 from chatd.client.session import ClientSession
 from chatd.client.state import State
 from chatd.client.streams import Signals, Updates
+from chatd.client.telling import Telling
 from chatd.client.transport import connect, parse_server
 from chatd.wire import schema
 from chatd.wire.frame import Extensions
@@ -43,7 +44,7 @@ Value = TypeVar("Value")
 CredentialSource = Credential | Callable[[], Awaitable[Credential]]
 
 
-class Client(CommandMethods):
+class Client(CommandMethods, Telling):
     """One device of one user; an async context manager that stays connected until it is left.
 
     server: "host:port". credential: a Credential, or an async function that makes one whenever it is needed (tokens
@@ -274,7 +275,9 @@ class Client(CommandMethods):
         return said
 
     def follow(self, cid: int, topics: Topic = Topic.EPHEMERAL | Topic.RECEIPTS) -> None:
-        """Get typing and receipts of a conversation as signals, over reconnects; Followed says what was granted."""
+        """Get typing and receipts, with Topic.STREAMS also live streams, of a conversation as signals, over reconnects;
+        Followed says what was granted.
+        """
         self._opened().wishes.follow(cid, int(topics))
         self._wake()
 

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from chatd.client.errors import refused
+from chatd.client.live_streams import LiveStreams
 from chatd.client.model import Ephemeral, Event, Followed, Notice, Overview, Receipt, SendFailed, Sent
 from chatd.client.presence import Presences
 from chatd.client.state import Waiting
@@ -11,7 +12,7 @@ from chatd.wire import Frame, make, schema, stub_bytes
 from chatd.wire.control import unpack
 from chatd.wire.frame import Extensions, decode_extensions
 from chatd.wire.layout import Reader
-from chatd.wire.schema import MemberState, Op
+from chatd.wire.schema import EXTENSION_EPHEMERAL_TELEMETRY, EphemeralKind, MemberState, Op
 from chatd.wire.time40 import to_unix_ms
 
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ class Live:
         self._sync_at: float | None = None
         self._sync_cursor = b""
         self._following: dict[int, int] = {}
+        self._follow_at: dict[int, float] = {}
         self._reads: dict[int, tuple[int, float]] = {}
         self.presences = Presences(session)
+        self.streams = LiveStreams(session)
         self._handlers: dict[int, Callable[[Frame, float], None]] = {
             Op.DELIVER: self._on_deliver,
             Op.SEND_ACK: self._on_send_ack,
@@ -51,6 +54,10 @@ class Live:
             Op.SUBSCRIBE: self._on_subscribe,
             Op.UNSUBSCRIBE: self._on_unsubscribe,
             Op.NOTICE: self._on_notice,
+            Op.STREAM_START: self.streams.on_start,
+            Op.STREAM_SNAPSHOT: lambda frame, now: self.streams.on_snapshot(frame),
+            Op.STREAM_DELTA: lambda frame, now: self.streams.on_delta(frame),
+            Op.STREAM_END: lambda frame, now: self.streams.on_end(frame["cid"], frame["stream"]),
             Op.WELCOME: self._on_reauthenticated,
             Op.PING: self._on_ping,
             Op.GOAWAY: self._on_goaway,
@@ -59,7 +66,7 @@ class Live:
         }
 
     def on_frame(self, frame: Frame, now: float) -> None:
-        """Ops without a handler (CHUNK and the streams, which this client never asks for) need nothing."""
+        """Ops without a handler (CHUNK, which this client never asks for) need nothing."""
         handler = self._handlers.get(frame.op)
         if handler is not None:
             handler(frame, now)
@@ -71,14 +78,17 @@ class Live:
         self.syncing = False
         self._sync_at = -math.inf
         self._sync_cursor = b"" if from_scratch else self._session.state.cursor
+        self._follow_at.clear()
         for cid, topics in self._following.items():
             self._session.emit(make(Op.SUBSCRIBE, cid=cid, topics=topics))
         for cid, (seq, _) in self._reads.items():
             self._session.emit(make(Op.READ, cid=cid, seq=seq))
         self.presences.on_live(now)
+        self.streams.on_live()
 
     def on_lost(self, now: float) -> None:
         self.syncing = self.synced = False
+        self.streams.on_lost()
         self._forget_durable_reads(now)
 
     def plan(self, now: float) -> None:
@@ -88,8 +98,13 @@ class Live:
             self.syncing, self._sync_at = True, None
             session.emit(make(Op.SYNC, cursor=self._sync_cursor, limit=schema.SYNC_ENTRIES_MAX))
         self.presences.plan(now)
+        for cid in [cid for cid, due in self._follow_at.items() if now >= due]:
+            del self._follow_at[cid]
+            self.follow_again(cid)
         for asked in session.requests.due(now):
             session.emit(make(Op.REQUEST, id=asked.id, method=asked.method, params=asked.params))
+        # Before the sends: one of them may end a stream, which has to be whole then.
+        self.streams.plan(now)
         for row in session.outbox.due(now):
             if row.skip:
                 session.emit(make(Op.SKIP, cseq=row.cseq))
@@ -116,6 +131,8 @@ class Live:
         times = [
             None if self.syncing else self._sync_at,
             self.presences.deadline(),
+            min(self._follow_at.values(), default=None),
+            self.streams.deadline(),
             session.outbox.deadline(),
             session.inbox.deadline(session.outbox.conversations_in_flight()),
             session.connection.acks.due_at() if session.connection is not None else None,
@@ -129,7 +146,13 @@ class Live:
         if self._session.is_live:
             self._session.emit(make(Op.SUBSCRIBE, cid=cid, topics=topics))
 
+    def follow_again(self, cid: int) -> None:
+        """Ask once more: what was refused for now, or for the snapshots of what runs there."""
+        if cid in self._following:
+            self._session.emit(make(Op.SUBSCRIBE, cid=cid, topics=self._following[cid]))
+
     def unfollow(self, cid: int) -> None:
+        self.streams.unfollowed(cid)
         if self._following.pop(cid, None) is not None and self._session.is_live:
             self._session.emit(make(Op.UNSUBSCRIBE, cid=cid))
 
@@ -142,10 +165,10 @@ class Live:
         if self._session.is_live:
             self._session.emit(make(Op.READ, cid=cid, seq=seq))
 
-    def ephemeral(self, cid: int, kind: int, payload: bytes) -> bool:
+    def ephemeral(self, cid: int, kind: int, payload: bytes, extensions: Extensions = ()) -> bool:
         if not self._session.is_live:
             return False
-        self._session.emit(make(Op.EPHEMERAL, cid=cid, sender=0, kind=kind, payload=payload))
+        self._session.emit(make(Op.EPHEMERAL, extensions=extensions, cid=cid, sender=0, kind=kind, payload=payload))
         return True
 
     def _forget_durable_reads(self, now: float) -> None:
@@ -174,6 +197,7 @@ class Live:
             extensions=dict(frame.extensions),
             tombstone=bool(frame.flags & schema.FLAG_DELIVER_TOMBSTONE),
         )
+        self.streams.on_end(event.cid, event.stream)
         size_bytes = len(payload) + FRAME_OVERHEAD_BYTES
         history = bool(frame.flags & schema.FLAG_DELIVER_HISTORY)
         connection.acks.on_received()
@@ -188,9 +212,10 @@ class Live:
         sent = Sent(frame["cid"], frame["seq"], to_unix_ms(frame["time"]), bool(frame.flags & schema.FLAG_SEND_ACK_DUP))
         row = session.outbox.on_ack(frame["cseq"], sent)
         if row is not None:
+            payload, stub, size = self.streams.content_of(row, _extensions(row))
             event = Event(
-                sent.cid, sent.seq, session.inbox.me, sent.time_ms, row.kind, row.payload, True, False,
-                len(row.payload), dict(_extensions(row)),
+                sent.cid, sent.seq, session.inbox.me, sent.time_ms, row.kind, payload, True, stub, size,
+                dict(_extensions(row)),
             )  # fmt: skip
             session.inbox.on_event(event, history=False, size_bytes=0, generation=0, now=now)
 
@@ -253,7 +278,11 @@ class Live:
         elif frame["op"] in {Op.SEND, Op.SKIP}:
             # It may be stored: the same cseq again finds out.
             session.outbox.on_nak(ref, code, frame["text"], frame["retry_after_ms"], retryable, now)
-        elif frame["op"] == Op.SUBSCRIBE and not retryable:
+        elif frame["op"] in (Op.STREAM_START, Op.STREAM_DELTA):
+            self.streams.on_error(frame["op"], ref, error, retryable, now + delay_s)
+        elif frame["op"] == Op.SUBSCRIBE and retryable:
+            self._follow_at[ref] = now + delay_s
+        elif frame["op"] == Op.SUBSCRIBE:
             self._following.pop(ref, None)
             session.signals.append(Followed(ref, 0))
 
@@ -265,7 +294,9 @@ class Live:
 
     def _on_ephemeral(self, frame: Frame, now: float) -> None:
         del now
-        self._session.signals.append(Ephemeral(frame["cid"], frame["sender"], frame["kind"], frame["payload"]))
+        told = frame.extension(EXTENSION_EPHEMERAL_TELEMETRY) if frame["kind"] == EphemeralKind.TELEMETRY else None
+        key: int = told["key"] if told else 0  # type: ignore[assignment]
+        self._session.signals.append(Ephemeral(frame["cid"], frame["sender"], frame["kind"], frame["payload"], key))
 
     def _on_receipt(self, frame: Frame, now: float) -> None:
         del now
@@ -282,6 +313,7 @@ class Live:
     def _on_unsubscribe(self, frame: Frame, now: float) -> None:
         del now
         self._following.pop(frame["cid"], None)
+        self.streams.unfollowed(frame["cid"])
         self._session.signals.append(Followed(frame["cid"], 0))
 
     def _on_notice(self, frame: Frame, now: float) -> None:

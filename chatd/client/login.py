@@ -48,7 +48,7 @@ class Credential:
 
 
 def hello(credential: Credential, agent: str, window_frames: int, window_bytes: int) -> Frame:
-    features = Feature.RECEIPTS | (Feature.CHALLENGE if credential.wants_challenge else Feature(0))
+    features = Feature.RECEIPTS | Feature.STREAMS | (Feature.CHALLENGE if credential.wants_challenge else Feature(0))
     return make(
         Op.HELLO,
         major=schema.MAJOR,

@@ -12,6 +12,7 @@ from chatd.wire.schema import (
     EXTENSION_DELIVER_FORWARDED,
     EXTENSION_DELIVER_MENTIONS,
     EXTENSION_DELIVER_REPLY_TO,
+    EXTENSION_DELIVER_STREAM,
     EXTENSIONS,
     ConversationKind,
     Kind,
@@ -132,6 +133,16 @@ class Event:
         seconds = int(self.extension(EXTENSION_DELIVER_EXPIRES).get("seconds", 0))
         return self.time_ms + 1000 * seconds if seconds else 0
 
+    @property
+    def stream(self) -> int:
+        """The live stream that became this event; 0: none."""
+        return int(self.extension(EXTENSION_DELIVER_STREAM).get("stream", 0))
+
+    @property
+    def truncated(self) -> bool:
+        """Whoever wrote the stream has not ended it: this is what had come."""
+        return bool(self.extension(EXTENSION_DELIVER_STREAM).get("flags", 0) & 1)
+
     def done(self) -> None:
         """The application has dealt with this and all earlier events of the conversation: the position is stored."""
         if self.confirm is not None:
@@ -159,12 +170,45 @@ Update = Event | Gap | Reset
 
 @dataclass(frozen=True, slots=True)
 class Ephemeral:
-    """Typing and the like: never stored, may be missed. kind: an EphemeralKind."""
+    """Typing and the like: never stored, may be missed. kind: an EphemeralKind; key: of a TELEMETRY, which value."""
 
     cid: int
     sender: int
     kind: int
     payload: bytes
+    key: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """A live stream has gone on: `data` stands at byte `begin` of it, nothing of what was behind that is left. over: it
+    has ended, and became an event unless nothing was written. `Client.running_streams` has all of it.
+    """
+
+    cid: int
+    stream: int
+    sender: int
+    kind: int
+    begin: int
+    data: bytes
+    over: bool = False
+
+
+@dataclass(slots=True)
+class RunningStream:
+    """A live stream of somebody else while it runs. stale: something is missing, a snapshot is on its way."""
+
+    cid: int
+    stream: int
+    sender: int
+    kind: int
+    content: bytes
+    stale: bool = False
+
+    @property
+    def text(self) -> str:
+        """As far as it is whole characters; "" for kinds that are not text."""
+        return self.content.decode("utf-8", "ignore") if self.kind in (Kind.TEXT, Kind.MARKDOWN) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +269,7 @@ class SendFailed:
     error: Exception
 
 
-Signal = Ephemeral | Receipt | Followed | Notice | Presence | Link | SendFailed
+Signal = Ephemeral | Streaming | Receipt | Followed | Notice | Presence | Link | SendFailed
 
 
 @dataclass(slots=True)

@@ -270,7 +270,7 @@ class ClientSession:
         self.phase, self.error = "closed", error
         if self.connection is not None:
             self.connection.hang_up = True
-        for part in (self.outbox, self.inbox, self.requests):
+        for part in (self.outbox, self.inbox, self.requests, self.wishes.streams):
             part.fail(error)
         self.live.fail(error)
         self._signal_link(text=str(error))

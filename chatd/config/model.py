@@ -267,6 +267,8 @@ class Hub(Section):
     """Commands of one device that wait for their final result; more get LIMIT_REACHED."""
     kinds: Annotated[list[OwnKind], Field(max_length=64)] = []
     """Kinds of messages beside those of plugins. Read at start only."""
+    stream_idle_s: Annotated[int, Field(ge=1, le=600)] = 30
+    """A live stream of which nothing comes for so long ends as truncated."""
     calls_in_progress_max: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """SYNC, PULL and REQUEST being worked on; more get BUSY."""
     pulls_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 10

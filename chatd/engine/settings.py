@@ -80,7 +80,7 @@ class EngineSettings:
     subscriptions_total_max: int = 4_000_000
 
     # Windows and features offered; a client may ask for less.
-    features: int = 0b111
+    features: int = 0b10111
     window_frames_default: int = 1_024
     window_frames_max: int = 4_096
     window_bytes_default: int = 1_048_576

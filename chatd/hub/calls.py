@@ -1,11 +1,12 @@
-# Calls: frames that need the hub's Python side: SYNC, PULL and REQUEST. The core hands each over as one upcall; each
-# gets exactly one answer flagged done, because the shard counts it as outstanding until then. Work happens in a task
-# per call; their number is bounded, and so is the rate per connection, charged before any work.
+# Calls: frames that need the hub's Python side: SYNC, PULL, REQUEST and STREAM_START. The core hands each over as one
+# upcall; each gets exactly one answer flagged done, because the shard counts it as outstanding until then. Work happens
+# in a task per call; their number is bounded, and so is the rate per connection, charged before any work. A frame that
+# gets no answer (a delta of a stream, a value that is kept) is taken at once.
 """From the upcall of a SYNC, PULL or REQUEST to the frames of its answer."""
 
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
@@ -47,9 +48,13 @@ RequestHandler = Callable[[Call, int, dict[int, Any]], Awaitable[dict[int, Any]]
 class Calls:
     """Bounds, rates and answers. One per hub."""
 
-    def __init__(self, hub: "Hub", request: RequestHandler) -> None:
+    def __init__(
+        self, hub: "Hub", request: RequestHandler, at_once: Mapping[int, Callable[[Call], None]] | None = None
+    ) -> None:
+        """at_once: by op, who takes frames that get no answer."""
         self._hub = hub
         self._request = request
+        self._at_once = dict(at_once or {})
         self._nursery: trio.Nursery | None = None
         self._buckets: OrderedDict[tuple[str, int], tuple[float, float]] = OrderedDict()
         self.in_progress = 0
@@ -62,6 +67,9 @@ class Calls:
 
     def on_call(self, *fields: Any) -> None:
         call = Call(*fields)
+        if call.op in self._at_once:
+            self._at_once[call.op](call)
+            return
         try:
             self._charge(call)
         except CallError as refusal:
@@ -125,6 +133,8 @@ class Calls:
                 if pull.ranges:
                     return await ranges.answer(self._hub, call, pull)
                 return await reads.answer(self._hub, call, pull)
+            case Op.STREAM_START:
+                return await self._hub.streams.start(call)
             case Op.REQUEST:
                 request = frames.decode_request(call.body)
                 answer = frames.reply(request.id, await self._request(call, request.method, request.params))

@@ -12,6 +12,8 @@ import msgpack
 from chatd.storage.interface import EventRow
 from chatd.storage.journal_codec import EVENT_EXT, EVENT_TOMBSTONE
 from chatd.wire import time40
+from chatd.wire.errors import WireError
+from chatd.wire.frame import decode
 from chatd.wire.schema import (
     CURSOR_BYTES_MAX,
     EXTENSION_BYTES_MAX,
@@ -134,6 +136,14 @@ class _Body:
     def end(self) -> None:
         if self._at != len(self._body):
             raise CallError(ErrorCode.BAD_REQUEST, f"{len(self._body) - self._at} bytes too many in the frame")
+
+
+def decoded(op: int, flags: int, body: bytes) -> dict[str, Any]:
+    """The fields of a frame with a fixed layout. BAD_REQUEST when it has another one."""
+    try:
+        return dict(decode(op, flags, body).fields)
+    except WireError as error:
+        raise CallError(ErrorCode.BAD_REQUEST, f"malformed: {error}") from None
 
 
 def decode_sync(body: bytes) -> SyncCall:

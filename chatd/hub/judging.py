@@ -40,7 +40,8 @@ class JudgedSend(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The send may be stored. content: extension block (has_ext) and payload to store instead of what came.
+    """The send may be stored. content: extension block (has_ext) and payload to store instead of what came; kind: to
+    store instead of the one that came, 0: that one.
 
     effects: called with the seq of the event, stages what belongs to it; must not refuse any more.
     """
@@ -48,6 +49,7 @@ class Verdict(NamedTuple):
     effects: tuple[Callable[[int], None], ...] = ()
     content: bytes | None = None
     has_ext: bool = False
+    kind: int = 0
 
 
 Judge = Callable[["Hub", JudgedSend], Verdict]
@@ -86,7 +88,7 @@ class Judging:
         except CallError as refusal:
             self._refuse(send, refusal)
             return
-        seq = self._hub.core.judge(send.device, send.cseq, 0, b"", verdict.content, verdict.has_ext)
+        seq = self._hub.core.judge(send.device, send.cseq, 0, b"", verdict.content, verdict.has_ext, verdict.kind)
         if seq:
             for effect in verdict.effects:
                 effect(seq)

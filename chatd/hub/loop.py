@@ -31,11 +31,13 @@ from chatd.hub.rows import Missing, MissingConversation, MissingRows, Rows
 from chatd.hub.rpc import Rpc, RpcMethod
 from chatd.hub.search import Search
 from chatd.hub.settings import HubSettings
+from chatd.hub.streams import Streams
+from chatd.hub.telemetry import Telemetry
 from chatd.hub.timers import Timed, Timers
 from chatd.storage.interface import Store
 from chatd.storage.search.empty import EmptySearchReader
 from chatd.storage.search.interface import SearchReader
-from chatd.wire.schema import ErrorCode
+from chatd.wire.schema import ErrorCode, Op
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +96,15 @@ class Hub:
         self.ages = AgeWatch()
         self.loader = Loader(core, store.reader(), self.rows, self.events, in_thread)
         self.search = Search(self, store.reader(), search_index or EmptySearchReader(), in_thread)
-        self.committer = Committer(core, store, (self.rows, self.memberships, self.redactions), settings, abort)
+        self.streams = Streams(self)
+        self.telemetry = Telemetry(self)
+        overlays = (self.rows, self.memberships, self.redactions, self.streams)
+        self.committer = Committer(core, store, overlays, settings, abort)
         self.committer.wake = self.loader.wake = self.wake
         self.loader.settled = self.committer.settled
-        self.calls = Calls(self, request)
+        self.calls = Calls(
+            self, request, {Op.STREAM_DELTA: self.streams.on_delta, Op.EPHEMERAL: self.telemetry.on_value}
+        )
         self.rpc = Rpc(self, rpc_methods)
         self.presence = Presence(self)
         self.judging = Judging(self, judge)
@@ -105,13 +112,17 @@ class Hub:
         self.timers = Timers(self, dict(timed or {}))
         self._free_gate = FreeGate(core, clock)
         self._sleep: trio.CancelScope | None = None
-        self._handlers: dict[str, Callable[..., None]] = {
+        self._handlers = self._upcall_handlers()
+
+    def _upcall_handlers(self) -> dict[str, Callable[..., None]]:
+        """By the name of the upcall."""
+        return {
             "need_conversation": lambda cid: self._want("conversation", cid),
             "need_user": lambda user: self._want("user", user),
             "need_device": lambda device: self._want("device", device),
             "need_read_count": lambda *question: self._want("read_count", question),
             "need_idempotency": lambda device, cseq: self._want(
-                "idempotency", Question(device, cseq, core.committed_pos + core.staged_count)
+                "idempotency", Question(device, cseq, self.core.committed_pos + self.core.staged_count)
             ),
             "need_judgement": self.judging.on_need,
             "call": self.calls.on_call,
@@ -119,6 +130,7 @@ class Hub:
             "attached": self._free_gate.on_attached,
             "closed": self.presence.on_closed,
             "presence": self.presence.on_presence,
+            "followed": self.streams.on_followed,
             "link_lost": self._on_link_lost,
         }
 

@@ -13,12 +13,13 @@ import msgpack
 
 from chatd.hub import frames
 from chatd.hub.core import Core, Interval
+from chatd.hub.flags import ConversationFlag
 from chatd.hub.frames import CallError, PullCall
 from chatd.hub.redactions import shown
 from chatd.hub.rows import MissingConversation, Rows
 from chatd.storage.interface import EventRow, View
 from chatd.storage.people_rows import OwnSettingRow
-from chatd.wire.schema import BODY_BYTES_MAX, PULL_BYTES_MAX, PULL_EVENTS_MAX, ErrorCode, Feature
+from chatd.wire.schema import BODY_BYTES_MAX, PULL_BYTES_MAX, PULL_EVENTS_MAX, ErrorCode, Feature, Right
 
 if TYPE_CHECKING:
     from chatd.hub.calls import Call
@@ -51,6 +52,14 @@ def intervals(core: Core, cid: int, user: int) -> list[Interval]:
 
 def is_member(found: list[Interval]) -> bool:
     return found[-1][3] == 0
+
+
+def may_write(hub: "Hub", cid: int, user: int) -> bool:
+    """As the core says of a SEND of a present member."""
+    state = hub.core.conversation(cid)
+    is_open = state is not None and not state[1] & ConversationFlag.CLOSED
+    is_muted = hub.core.muted_until_s(cid, user) * 1000 > hub.clock.wall_ms()
+    return is_open and not is_muted and bool((hub.core.rights(cid, user) or 0) & Right.WRITE)
 
 
 class Readable(NamedTuple):

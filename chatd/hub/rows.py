@@ -45,6 +45,7 @@ from chatd.storage.people_rows import (
     RelationRow,
     ReportRow,
     RestrictionRow,
+    StreamRow,
 )
 from chatd.wire.schema import ErrorCode
 
@@ -100,6 +101,7 @@ TABLES = {
         Table("command", CommandRow, lambda row: row[:2], groups=(0, 1)),
         Table("desk", DeskRow, lambda row: row.name),
         Table("service_case", CaseRow, lambda row: row.cid, listed_by="desk"),
+        Table("live_stream", StreamRow, lambda row: row[:2], groups=(0,)),
     )
 }
 

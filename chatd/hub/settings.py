@@ -51,6 +51,8 @@ class HubSettings:
     """Of a device, without a final result."""
     kinds: tuple[Mapping[str, Any], ...] = ()
     """The operator's own: name and content, a schema."""
+    stream_idle_s: int = 30
+    """A live stream of which nothing comes for so long ends as truncated."""
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> "HubSettings":

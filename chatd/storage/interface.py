@@ -13,7 +13,7 @@ import msgpack
 from chatd.errors import LocalProtocolError
 from chatd.storage.bulk import BulkView
 from chatd.storage.journal_codec import Decoded, EventTuple, MemberTuple, PositionTuple, RedactTuple, RowTuple
-from chatd.storage.people_rows import PEOPLE_TABLES, CommandRow, PeopleView
+from chatd.storage.people_rows import PEOPLE_TABLES, CommandRow, PeopleView, StreamRow
 from chatd.storage.search.interface import CID_MAX, FollowedView
 
 
@@ -430,6 +430,7 @@ GROUPED_ROWS: dict[str, type[Any]] = {
     "scheduled": ScheduledRow,
     "draft": DraftRow,
     "command": CommandRow,
+    "live_stream": StreamRow,
 }
 """Tables that are read by the beginning of their key."""
 
@@ -440,7 +441,7 @@ COLUMN_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("audience", "seen_ms"), _NUMBER),
     **dict.fromkeys(("id", "uid", "kind", "flags", "owner", "token_epoch", "created_ms", "changed_ms"), _NUMBER),
     **dict.fromkeys(("cid", "seq", "other", "state", "slow_mode_s", "history", "hidden_seq"), _NUMBER),
-    **dict.fromkeys(("target", "due_ms", "number", "has_ext"), _NUMBER),
+    **dict.fromkeys(("target", "due_ms", "number", "has_ext", "stream", "device"), _NUMBER),
     **dict.fromkeys(("muted_until_s", "banned_until_s", "expires_s", "uses_max", "uses"), _NUMBER),
     **dict.fromkeys(("by_uid", "resolved_by"), _NUMBER),
     **dict.fromkeys(("accepted", "desk", "customer", "agent", "since_ms", "stars"), _NUMBER),

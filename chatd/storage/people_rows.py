@@ -95,6 +95,18 @@ class ReportRow(NamedTuple):
     created_ms: int
 
 
+class StreamRow(NamedTuple):
+    """A live stream that runs, or was running when its hub died. content: as of the last look at it."""
+
+    cid: int
+    stream: int
+    uid: int
+    device: int
+    kind: int
+    due_ms: int
+    content: bytes
+
+
 class CommandRow(NamedTuple):
     """A command to a device that waits for its final result. uid: who sent it; accepted: the device said so."""
 
@@ -137,6 +149,7 @@ PEOPLE_TABLES: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {
         ("own_setting", ("uid", "cid"), OwnSettingRow),
         ("report", ("id",), ReportRow),
         ("command", ("cid", "seq"), CommandRow),
+        ("live_stream", ("cid", "stream"), StreamRow),
         ("desk", ("name",), DeskRow),
         ("service_case", ("cid",), CaseRow),
     )

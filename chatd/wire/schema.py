@@ -123,6 +123,7 @@ class Topic(IntFlag):
 
     EPHEMERAL = 1
     RECEIPTS = 2
+    STREAMS = 4
 
 
 class NoticeTopic(IntEnum):
@@ -363,6 +364,7 @@ class Method(IntEnum):
     PRESENCE_AUDIENCE = 242
     PRESENCE_FOLLOW = 243
     PRESENCE_UNFOLLOW = 244
+    TELEMETRY_LAST = 245
 
 
 class ErrorCode(IntEnum):
@@ -447,6 +449,7 @@ EXTENSION_SEND_EXPIRES: Final = 8
 EXTENSION_DELIVER_EXPIRES: Final = 8
 EXTENSION_SEND_STREAM: Final = 10
 EXTENSION_DELIVER_STREAM: Final = 10
+EXTENSION_EPHEMERAL_TELEMETRY: Final = 4
 EXTENSION_PULL_AROUND: Final = 3
 EXTENSION_PULL_FROM_TIME: Final = 5
 EXTENSION_PULL_RANGES: Final = 7
@@ -475,6 +478,9 @@ TICKET_BYTES_MAX: Final = 64
 CURSOR_BYTES_MAX: Final = 24
 LITE_CURSOR_BYTES_MAX: Final = 16
 EPHEMERAL_PAYLOAD_BYTES_MAX: Final = 16384
+TELEMETRY_KEY_MAX: Final = 32767
+TELEMETRY_KEPT_BYTES_MAX: Final = 1024
+STREAM_BYTES_MAX: Final = 60000
 TITLE_BYTES_MAX: Final = 128
 EXTENSION_BYTES_MAX: Final = 1024
 
@@ -1679,11 +1685,26 @@ EXTENSIONS: Final[dict[tuple[int, int], Layout]] = {
     ),
     (Op.SEND, 10): Layout(
         "STREAM",
-        (Field("stream", "varint"),),
+        (
+            Field("stream", "varint"),
+            Field("flags", "varint"),
+            Field("bytes", "varint"),
+        ),
     ),
     (Op.DELIVER, 10): Layout(
         "STREAM",
-        (Field("stream", "varint"),),
+        (
+            Field("stream", "varint"),
+            Field("flags", "varint"),
+            Field("bytes", "varint"),
+        ),
+    ),
+    (Op.EPHEMERAL, 4): Layout(
+        "TELEMETRY",
+        (
+            Field("key", "varint"),
+            Field("flags", "varint"),
+        ),
     ),
     (Op.PULL, 3): Layout(
         "AROUND",

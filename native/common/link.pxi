@@ -63,7 +63,7 @@ cdef extern from "link.h" nogil:
         uint64_t cid
         uint64_t cseq
     const int LINK_H_COMMITTED, LINK_H_ANSWER, LINK_H_FRAMES, LINK_H_REGISTERED, LINK_H_KICK, LINK_H_INTEREST
-    const int LINK_H_GRANT, LINK_H_RPC, LINK_H_RECEIPTS, LINK_H_LOST
+    const int LINK_H_GRANT, LINK_H_RPC, LINK_H_TOPIC, LINK_H_LOST
     struct link_committed:
         uint8_t type
         uint32_t frame_bytes
@@ -108,10 +108,12 @@ cdef extern from "link.h" nogil:
         uint32_t topics
         uint64_t handle
         uint64_t cid
-    struct link_receipts:
+    struct link_topic:
         uint8_t type
+        uint8_t topics
         uint32_t frame_bytes
         uint64_t cid
+        uint64_t but_handle
     const int LINK_P_EPHEMERAL
     struct link_ephemeral:
         uint8_t type

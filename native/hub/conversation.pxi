@@ -21,7 +21,7 @@ cdef void hub_conversation_free(hub_t* h, hub_conversation_t* c) noexcept nogil:
 
 cdef inline bint hub_conversation_evictable(hub_t* h, hub_conversation_t* c) noexcept nogil:
     return (c.touched_pos <= h.folded_pos and c.event_count == 0 and c.cooling_count == 0
-            and c.subscriptions == NULL)
+            and c.subscriptions == NULL and not c.streaming)
 
 # Make room for one more: look at a few of the oldest, so that a call stays short when many are pinned.
 cdef void hub_conversation_evict(hub_t* h) noexcept nogil:

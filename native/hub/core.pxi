@@ -294,9 +294,10 @@ cdef class HubCore(_HubTables):
         hub_position_moved(self._h, c, m)
 
     def judge(self, uint64_t device, uint64_t cseq, uint16_t code, bytes text not None, bytes content=None,
-              bint has_ext=False) -> int:
-        """Answer to need_judgement. code 0: the send is staged, with `content` where that is given instead of what
-        came; otherwise it is refused with `text`, at most 96 bytes. Returns the seq it was staged at, 0: it was not.
+              bint has_ext=False, uint32_t kind=0) -> int:
+        """Answer to need_judgement. code 0: the send is staged, with `content` and `kind` where they are given instead
+        of what came; otherwise it is refused with `text`, at most 96 bytes. Returns the seq it was staged at, 0: it was
+        not.
         """
         cdef hub_verdict_t* verdict = &self._h.verdict
         cdef hub_need_t* need = <hub_need_t*>hmap_get(&self._h.needs[<uint32_t>NEED_JUDGEMENT], device)
@@ -310,6 +311,7 @@ cdef class HubCore(_HubTables):
         verdict.code = code
         verdict.text = <const uint8_t*>text
         verdict.text_bytes = <size_t>len(text)
+        verdict.kind = kind if kind < WIRE_KINDS_SIZE and wire_kinds[kind].known else 0
         if content is not None:
             verdict.content = <const uint8_t*>content
             verdict.content_bytes = content_bytes
@@ -428,6 +430,23 @@ cdef class HubCore(_HubTables):
             u.watched = on
         elif on and user:
             raise MemoryError("no room to watch a user")
+
+    def to_followers(self, uint64_t cid, uint8_t topics, bytes frame not None, uint32_t but_shard=0,
+                     uint64_t but_handle=0) -> int:
+        """A frame that may be lost, for all who follow any of the topics but one. How many shards dropped it."""
+        cdef hub_conversation_t* c = hub_conversation(self._h, cid)
+        cdef int dropped = 0
+        if c != NULL:
+            dropped = hub_to_followers(self._h, c, topics, <const uint8_t*>frame, <size_t>len(frame), but_shard,
+                                       but_handle)
+            hub_links_publish(self._h)
+        return dropped
+
+    def streaming(self, uint64_t cid, bint on) -> None:
+        """From now on a "followed" upcall tells of each session that begins to follow the streams of cid."""
+        cdef hub_conversation_t* c = self._loaded(cid) if on else hub_conversation(self._h, cid)
+        if c != NULL:
+            c.streaming = on
 
     def grant(self, uint32_t shard, uint64_t handle, uint64_t cid, uint32_t topics) -> None:
         hub_say_grant(self._h, shard, handle, cid, topics)

@@ -29,6 +29,44 @@ cdef void hub_say_grant(hub_t* h, uint32_t shard, uint64_t handle, uint64_t cid,
     record.cid = cid
     hub_control_done(&room)
 
+# One frame for those who follow any of the topics there, but for one connection.
+cdef void hub_say_topic(hub_t* h, uint32_t shard, uint64_t cid, uint8_t topics, const uint8_t* frame, size_t n,
+                        uint64_t but_handle) noexcept nogil:
+    cdef hub_room_t room
+    cdef link_topic* record = <link_topic*>hub_control(h, shard, sizeof(link_topic) + n, &room)
+    if record == NULL:
+        return
+    memset(record, 0, sizeof(link_topic))
+    record.type = LINK_H_TOPIC
+    record.topics = topics
+    record.frame_bytes = <uint32_t>n
+    record.cid = cid
+    record.but_handle = but_handle
+    memcpy(<uint8_t*>record + sizeof(link_topic), frame, n)
+    hub_control_done(&room)
+
+# Is there room in the ring for n bytes that may be lost? They never wait in the outbox, nor use what answers need.
+cdef bint hub_has_spare_room(hub_t* h, uint32_t shard, size_t n) noexcept nogil:
+    cdef const hub_link_t* link = &h.links[shard]
+    return (link.up and not link.lost and link.outbox_begin == link.outbox_end and n <= link.ring_out.record_bytes_max
+            and ring_free_bytes(link.ring_out) >= hub_ring_reserve(h, link) + 2 * (n + RING_RECORD_HEADER_BYTES + 8))
+
+# A frame that may be lost, for everybody who follows any of the topics but the connection it came from. Returns how
+# many shards had no room for it.
+cdef uint32_t hub_to_followers(hub_t* h, const hub_conversation_t* c, uint8_t topics, const uint8_t* frame, size_t n,
+                               uint32_t but_shard, uint64_t but_handle) noexcept nogil:
+    cdef uint64_t left = c.shards
+    cdef uint32_t shard, dropped = 0
+    while left:
+        shard = chatd_lowest_bit(left)
+        left &= left - 1
+        if hub_has_spare_room(h, shard, sizeof(link_topic) + n):
+            hub_say_topic(h, shard, c.cid, topics, frame, n, but_handle if shard == but_shard else 0)
+        else:
+            dropped += 1
+    h.count.topic_dropped += dropped
+    return dropped
+
 # Tell the shards concerned when the set has changed.
 cdef void hub_interest_changed(hub_t* h, hub_conversation_t* c) noexcept nogil:
     cdef uint64_t now = 0, before = c.shards, left
@@ -142,12 +180,14 @@ cdef hub_outcome hub_on_subscription(hub_t* h, uint32_t shard, const uint8_t* re
     rd_init(&body, record + sizeof(call), call.body_bytes)
     cid = rd_varint(&body)
     if call.op == OP_SUBSCRIBE:
-        topics = rd_varint(&body) & (TOPIC_EPHEMERAL | TOPIC_RECEIPTS)
+        topics = rd_varint(&body) & (TOPIC_EPHEMERAL | TOPIC_RECEIPTS | TOPIC_STREAMS)
     d = hub_device(h, call.device)
     if not hub_is_session(d, shard, call.handle):
         return HUB_DONE
     if not d.features & FEATURE_RECEIPTS:
         topics &= ~<uint64_t>TOPIC_RECEIPTS
+    if not d.features & FEATURE_STREAMS:
+        topics &= ~<uint64_t>TOPIC_STREAMS
     if not rd_done(&body):
         hub_call_refuse(h, shard, &call, 0, ERR_BAD_REQUEST)
         return HUB_DONE
@@ -174,6 +214,8 @@ cdef hub_outcome hub_on_subscription(hub_t* h, uint32_t shard, const uint8_t* re
         return HUB_DONE
     hub_say_grant(h, shard, call.handle, cid, <uint32_t>topics)
     hub_call_echo(h, shard, &call, cid, topics)
+    if c.streaming and topics & TOPIC_STREAMS:
+        hub_upcall(h, UP_FOLLOWED, shard, call.handle, cid, d.frame_bytes_max, 0)
     return HUB_DONE
 
 cdef void hub_unsubscribe(hub_t* h, hub_device_t* d, hub_conversation_t* c) noexcept nogil:

@@ -202,7 +202,8 @@ cdef dict hub_counters(hub_t* h):
         "links_lost": n.links_lost, "lost_events": n.lost_events, "logins": n.logins, "takeovers": n.takeovers,
         "positions": n.positions, "receipts": n.receipts, "evictions": n.evictions, "rejects": n.rejects,
         "batches": n.batches, "memory_refusals": n.memory_refusals, "rate_limited": n.rate_limited,
-        "slowed": n.slowed, "conversations": h.conversations.count, "devices": h.devices.count,
-        "users": h.users.count, "parked_records": h.parked_records, "parked_bytes": h.parked_bytes,
-        "tail_records": tail_count(&h.tail), "tail_bytes": h.tail.bytes, "hops": h.hop_count,
+        "slowed": n.slowed, "topic_dropped": n.topic_dropped, "conversations": h.conversations.count,
+        "devices": h.devices.count, "users": h.users.count, "parked_records": h.parked_records,
+        "parked_bytes": h.parked_bytes, "tail_records": tail_count(&h.tail), "tail_bytes": h.tail.bytes,
+        "hops": h.hop_count,
     }

@@ -182,7 +182,7 @@ cdef int64_t hub_timeout(hub_t* h) noexcept nogil:
 # -- for Python ------------------------------------------------------------------------------------------------------
 
 cdef tuple HUB_UPCALL_NAMES = ("need_conversation", "need_user", "need_device", "need_idempotency", "need_judgement",
-                               "need_read_count", "attached", "closed", "link_lost", "presence")
+                               "need_read_count", "attached", "closed", "link_lost", "presence", "followed")
 
 # The send that waits for a judgement: (device, cseq, user, cid, kind, has_ext, content). None: it waits no longer.
 cdef tuple hub_judgement_tuple(hub_t* h, uint64_t device, uint64_t cseq):
@@ -207,6 +207,8 @@ cdef tuple hub_upcall_tuple(hub_t* h, const hub_upcall_t* up):
         return (name, up.a, up.b, up.c)
     if up.kind == UP_ATTACHED:
         return (name, up.shard, up.a)
+    if up.kind == UP_FOLLOWED:
+        return (name, up.shard, up.a, up.b, up.c)
     if up.kind == UP_PRESENCE:
         return (name, up.a, bool(up.b))
     if up.kind == UP_CLOSED:

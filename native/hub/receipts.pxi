@@ -166,19 +166,6 @@ cdef hub_outcome hub_on_position(hub_t* h, const uint8_t* record, hub_need_t* wa
 
 # -- what others see ---------------------------------------------------------------------------------------------------
 
-cdef void hub_say_receipts(hub_t* h, uint32_t shard, uint64_t cid, size_t frame_bytes) noexcept nogil:
-    cdef hub_room_t room
-    cdef link_receipts* record = <link_receipts*>hub_control(h, shard, sizeof(link_receipts) + frame_bytes, &room)
-    if record == NULL:
-        return
-    memset(record, 0, sizeof(link_receipts))
-    record.type = LINK_H_RECEIPTS
-    record.frame_bytes = <uint32_t>frame_bytes
-    record.cid = cid
-    memcpy(<uint8_t*>record + sizeof(link_receipts), h.frame, frame_bytes)
-    hub_control_done(&room)
-    h.count.receipts += 1
-
 # A RECEIPT frame of up to `most` moves of one conversation from index + 1 `at` on, into h.frame; `at` goes on behind
 # them. 0: none of them is a member any more.
 cdef size_t hub_frame_receipt(hub_t* h, const hub_conversation_t* c, uint32_t* at, uint32_t most) noexcept nogil:
@@ -224,7 +211,8 @@ cdef void hub_receipts_of(hub_t* h, hub_conversation_t* c) noexcept nogil:
         while left:
             shard = chatd_lowest_bit(left)
             left &= left - 1
-            hub_say_receipts(h, shard, c.cid, n)
+            hub_say_topic(h, shard, c.cid, TOPIC_RECEIPTS, h.frame, n, 0)
+            h.count.receipts += 1
     at = c.moved_first
     while at != 0:
         m = hub_member(c, h.moved[at - 1].user)

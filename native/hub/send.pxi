@@ -359,6 +359,8 @@ cdef hub_outcome hub_stage_judged(hub_t* h, hub_send_t* s) noexcept nogil:
         s.content = v.content
         s.content_bytes = v.content_bytes
         s.has_ext = v.has_ext
+    if v.kind:
+        s.kind = v.kind
     hub_stage_send(h, s)
     if s.conversation.head_seq != head_seq:
         v.seq = s.conversation.head_seq

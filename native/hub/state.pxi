@@ -89,6 +89,7 @@ cdef struct hub_conversation_t:
     # Followers of the ephemeral side.
     hub_subscription_t* subscriptions
     uint32_t subscription_count
+    bint streaming                  # Python has live streams of it and is told of new followers; pins the entry
     uint64_t shards                 # bit i: shard i has followers; sent as INTEREST when it changes
 
 # What it follows (its topics) is known to its shard alone.
@@ -194,7 +195,7 @@ cdef struct hub_need_t:
 
 cdef enum hub_upcall_kind:
     UP_NEED_CONVERSATION, UP_NEED_USER, UP_NEED_DEVICE, UP_NEED_IDEMPOTENCY, UP_NEED_JUDGEMENT, UP_NEED_READ_COUNT
-    UP_ATTACHED, UP_CLOSED, UP_LINK_LOST, UP_PRESENCE
+    UP_ATTACHED, UP_CLOSED, UP_LINK_LOST, UP_PRESENCE, UP_FOLLOWED
 
 cdef struct hub_upcall_t:
     hub_upcall_kind kind
@@ -214,6 +215,7 @@ cdef struct hub_verdict_t:
     const uint8_t* content          # to be stored instead of what came; NULL: as it came
     size_t content_bytes
     bint has_ext                    # of content
+    uint32_t kind                   # to be stored instead of the one that came; 0: as it came
     uint64_t seq                    # out: where it was staged; 0: it was not
 
 # The answer that a staged SEND or SKIP gets when its batch is durable, or refused.
@@ -324,7 +326,7 @@ cdef struct hub_cooling_t:
 cdef struct hub_counters_t:
     uint64_t sends, sends_staged, duplicates, fenced, naks, skips, malformed, parked, events_pushed, deliveries
     uint64_t catch_up_events, links_lost, lost_events, logins, takeovers, positions, receipts, evictions, rejects
-    uint64_t batches, memory_refusals, rate_limited, slowed
+    uint64_t batches, memory_refusals, rate_limited, slowed, topic_dropped
 
 cdef struct hub_t:
     hub_settings_t settings

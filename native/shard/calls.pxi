@@ -1,4 +1,4 @@
-# Calls: SYNC, PULL, SUBSCRIBE, UNSUBSCRIBE and REQUEST, which the hub answers.
+# Calls: SYNC, PULL, SUBSCRIBE, UNSUBSCRIBE, REQUEST and STREAM_START, which the hub answers.
 #
 # A call is checked for its layout and written straight into the ring; it is not kept, because unlike a SEND it is not
 # idempotent for sure. What is kept is its op and the number an ERROR would have to name: when the hub is replaced,
@@ -42,7 +42,7 @@ cdef uint8_t calls_answered_op(uint8_t op, const uint8_t* body, size_t n, uint64
         op = OP_PULL
     elif op == OP_REPLY:
         op = OP_REQUEST
-    elif op != OP_SUBSCRIBE and op != OP_UNSUBSCRIBE:
+    elif op != OP_SUBSCRIBE and op != OP_UNSUBSCRIBE and op != OP_STREAM_START:
         return 0
     ref[0] = rd_varint(&cur)
     return op

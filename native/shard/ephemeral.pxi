@@ -106,6 +106,7 @@ cdef bint typing_allowed(engine_t* e, subscription_t* entry) noexcept nogil:
     return True
 
 cdef void on_ephemeral(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept nogil:
+    cdef const uint8_t* body = cur.p
     cdef uint64_t cid = rd_varint(cur)
     cdef uint64_t sender = rd_varint(cur)
     cdef const uint8_t* rest = cur.p
@@ -113,6 +114,7 @@ cdef void on_ephemeral(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexce
     cdef uint64_t kind = rd_varint(cur)
     cdef bint understood = rd_extensions(cur, 0) if flags & FLAG_EXT else True
     cdef subscription_t* entry
+    cdef int fault
     if not rd_ok(cur):
         conn_doom(e, c, CLOSE_BAD_FRAME)
         return
@@ -129,6 +131,11 @@ cdef void on_ephemeral(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexce
         return
     if kind == EPHEMERAL_TYPING and not typing_allowed(e, entry):
         return
+    if kind == EPHEMERAL_TELEMETRY and flags & FLAG_EXT:
+        fault = telemetry_take(e, c, flags, body, <size_t>(rest - body) + rest_bytes, rest, rd_left(cur))
+        if fault:
+            send_error(e, c, fault, OP_EPHEMERAL, cid, 0)
+            return
     ephemeral_route(e, c, entry.topic_set, cid, flags, kind, rest, rest_bytes)
 
 # To the followers here, alone or as part of a burst, and to the shards that have others.
@@ -152,6 +159,7 @@ cdef void ephemeral_route(engine_t* e, conn_t* c, uint32_t index, uint64_t cid, 
         ephemeral_to_peers(e, cid, c.user, data, n, topic_set.shards)
     if frame != NULL:
         ephemeral_mark(frame, cid, c.user, kind)
+        frame.ephemeral_kind = telemetry_slot(kind, flags, rest, rest_bytes)
         ephemeral_fan_out(e, topic_set, frame, TOPIC_EPHEMERAL, c.slot)
         frame_release(e, frame)
 
@@ -164,6 +172,7 @@ cdef bint peer_record(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
     cdef topic_set_t* topic_set
     cdef frame_t* frame
     cdef cur_t cur
+    cdef const uint8_t* rest
     cdef uint64_t kind
     if n < sizeof(link_ephemeral) or record.type != LINK_P_EPHEMERAL:
         return False
@@ -175,6 +184,7 @@ cdef bint peer_record(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
     rd_init(&cur, p + sizeof(link_ephemeral) + FRAME_HEADER_BYTES, record.frame_bytes - FRAME_HEADER_BYTES)
     rd_varint(&cur)
     rd_varint(&cur)
+    rest = cur.p
     kind = rd_varint(&cur)
     if not rd_ok(&cur):
         return False
@@ -183,6 +193,7 @@ cdef bint peer_record(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
         e.count[COUNT_EPHEMERAL_DROPPED] += 1
         return True
     ephemeral_mark(frame, record.cid, record.sender, kind)
+    frame.ephemeral_kind = telemetry_slot(kind, p[sizeof(link_ephemeral) + 3], rest, <size_t>(p + n - rest))
     ephemeral_fan_out(e, topic_set, frame, TOPIC_EPHEMERAL, <uint32_t>SLOT_NONE)
     frame_release(e, frame)
     return True

@@ -10,7 +10,7 @@ cdef enum:
     FRAME_HISTORY = 2               # answer to PULL: never dropped in favour of LAG
     FRAME_TRACED = 4                # every recipient gets ledger entries
     FRAME_EPHEMERAL = 8             # may be dropped; seq holds the sender
-    FRAME_NEWEST_WINS = 16          # ephemeral, replaced by a newer one of the same cid, sender and kind
+    FRAME_NEWEST_WINS = 16          # ephemeral, replaced by a newer one of the same cid, sender and kind or key
     FRAME_TRANSIENT = 32            # typing or presence: the first to go when the shard is short of memory
 
 cdef struct frame_t:
@@ -19,7 +19,7 @@ cdef struct frame_t:
     uint64_t cid
     uint64_t seq
     uint32_t flags
-    uint16_t ephemeral_kind
+    uint16_t ephemeral_kind         # or the key of a TELEMETRY (shard/telemetry.pxi)
     uint16_t count                  # of wire frames in data: more than one in a burst
 
 # A queue charges this much for a frame beside its bytes: the reference itself.

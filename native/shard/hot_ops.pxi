@@ -48,13 +48,16 @@ cdef void on_send(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept no
     cdef uint64_t cid = rd_varint(cur)
     cdef uint64_t kind = rd_varint(cur)
     cdef bint understood = rd_extensions(cur, 0) if flags & FLAG_EXT else True
-    cdef uint64_t wait_ns
-    cdef int fault
     if not rd_ok(cur) or cseq == 0:
         conn_doom(e, c, CLOSE_BAD_FRAME)
         return
+    send_accept(e, c, flags, body, n, cseq, cid, send_fault(cid, kind, understood, n, cur.p, rd_left(cur)))
+
+# A SEND whose content has this fault: refused, or on its way in its order and within the rate.
+cdef inline void send_accept(engine_t* e, conn_t* c, uint8_t flags, const uint8_t* body, size_t n, uint64_t cseq,
+                             uint64_t cid, int fault) noexcept nogil:
+    cdef uint64_t wait_ns
     e.count[COUNT_SENDS] += 1
-    fault = send_fault(cid, kind, understood, n, cur.p, rd_left(cur))
     if fault:
         # Final: this cseq will never be stored, so nothing has to wait for it any longer.
         order_settle(e, c, cseq)

@@ -35,6 +35,9 @@ cdef void op_handlers_init() noexcept:
     op_handlers[OP_SUBSCRIBE] = on_subscribe
     op_handlers[OP_UNSUBSCRIBE] = on_unsubscribe
     op_handlers[OP_REQUEST] = on_request
+    op_handlers[OP_STREAM_START] = on_stream_start
+    op_handlers[OP_STREAM_DELTA] = on_stream_delta
+    op_handlers[OP_STREAM_END] = on_stream_end
 
 op_handlers_init()
 

@@ -326,22 +326,25 @@ cdef bint on_grant(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
         subscription_remove(e, c, <uint32_t>(entry - e.subscriptions.entries))
     return True
 
-cdef bint on_receipts(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
-    cdef const link_receipts* record = <const link_receipts*>p
+cdef bint on_topic(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
+    cdef const link_topic* record = <const link_topic*>p
     cdef topic_set_t* topic_set
     cdef frame_t* frame
-    if n < sizeof(link_receipts):
+    cdef conn_t* but
+    if n < sizeof(link_topic):
         return False
-    if frame_at(p + sizeof(link_receipts), n - sizeof(link_receipts)) != record.frame_bytes:
+    if (n - sizeof(link_topic) != record.frame_bytes
+            or frame_at(p + sizeof(link_topic), record.frame_bytes) != record.frame_bytes):
         return False
     topic_set = topic_set_find(&e.subscriptions, record.cid)
     if topic_set == NULL or topic_set.count == 0:
         return True
-    frame = frame_copy(e, p + sizeof(link_receipts), record.frame_bytes)
+    frame = frame_copy(e, p + sizeof(link_topic), record.frame_bytes)
+    but = slab_find(&e.slab, record.but_handle)
     if frame != NULL:
         frame.cid = record.cid
         frame.flags = FRAME_EPHEMERAL
-        ephemeral_fan_out(e, topic_set, frame, TOPIC_RECEIPTS, <uint32_t>SLOT_NONE)
+        ephemeral_fan_out(e, topic_set, frame, record.topics, but.slot if but != NULL else <uint32_t>SLOT_NONE)
         frame_release(e, frame)
     return True
 
@@ -402,8 +405,8 @@ cdef bint uplink_record(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
         return on_grant(e, p, n)
     if record_type == LINK_H_RPC:
         return on_rpc(e, p, n)
-    if record_type == LINK_H_RECEIPTS:
-        return on_receipts(e, p, n)
+    if record_type == LINK_H_TOPIC:
+        return on_topic(e, p, n)
     if record_type == LINK_H_LOST:
         return on_lost(e, p, n)
     return False

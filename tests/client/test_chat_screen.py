@@ -17,7 +17,7 @@ from chatd.cli.chat.model import Chats
 from chatd.cli.chat.screen import ChatApp
 from chatd.client import Client, Credential, Event, Overview, Settings
 from chatd.wire import make
-from chatd.wire.schema import Kind, Op
+from chatd.wire.schema import Kind, Op, Topic
 
 ALICE, BOB, CAROL = 1, 2, 3
 NAMES = {ALICE: "alice", BOB: "bob", CAROL: "carol"}
@@ -127,6 +127,25 @@ def test_typing_is_shown_while_it_lasts() -> None:
         network.server.links[0].emit(make(Op.EPHEMERAL, **typing, payload=b"\x00"))
         network.wake()
         await until(pilot, lambda: not shown(app, "#typing"))
+
+    play(story)
+
+
+def test_a_stream_is_shown_while_it_is_written() -> None:
+    async def story(network: FakeNetwork, app: ChatApp, pilot: Pilot[None]) -> None:
+        link = network.server.links[0]
+        await until(
+            pilot, lambda: any(frame.op == Op.SUBSCRIBE and frame["topics"] & Topic.STREAMS for frame in link.seen)
+        )
+        link.emit(make(Op.STREAM_SNAPSHOT, cid=7, stream=5, sender=BOB, kind=1, payload=b"Once"))
+        link.emit(make(Op.STREAM_DELTA, cid=7, stream=5, offset=4, payload=b" upon"))
+        network.wake()
+        await until(pilot, lambda: "bob: Once upon▌" in shown(app, "#messages"))
+        network.server.append(7, BOB, Kind.TEXT, b"Once upon a time")
+        link.emit(make(Op.STREAM_END, cid=7, stream=5, cseq=0))
+        network.wake()
+        await until(pilot, lambda: "bob: Once upon a time" in shown(app, "#messages"))
+        await until(pilot, lambda: "▌" not in shown(app, "#messages"))
 
     play(story)
 

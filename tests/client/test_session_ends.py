@@ -339,3 +339,16 @@ def test_wishes_between_bye_and_the_end_of_the_transport_are_kept_for_the_next_s
     story.run(1.0)
     again = story.live()
     assert {Op.SUBSCRIBE, Op.READ} <= {frame.op for frame in again.seen}
+
+
+def test_who_may_not_follow_now_follows_later() -> None:
+    story = Story()
+    link = story.live()
+    story.session.wishes.follow(CID, 4)
+    link.error(make(Op.SUBSCRIBE, cid=CID, topics=4), ErrorCode.BUSY, 500, CID)
+    story.run(0.4)
+    asked = [frame for frame in link.seen if frame.op == Op.SUBSCRIBE]
+    assert len(asked) == 1
+    story.run(0.4)
+    asked = [frame for frame in link.seen if frame.op == Op.SUBSCRIBE]
+    assert [frame["topics"] for frame in asked] == [4, 4]

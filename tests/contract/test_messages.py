@@ -108,7 +108,7 @@ async def test_a_forward_names_who_said_it_and_hides_where(at: Place) -> None:
         assert dict(again.extensions)[4].startswith(varint.encode(origin) + varint.encode(said["seq"]))
         refused(await bob.send(cid, b"invented", extensions=(forwarded(origin, said["seq"]),)), ErrorCode.BAD_REQUEST)
         refused(await carl.send(cid, b"remember", extensions=(forwarded(origin, 3),)), ErrorCode.NOT_FOUND)
-        refused(await bob.send(cid, extensions=((EXTENSION_SEND_STREAM, b"\x01"),)), ErrorCode.FORBIDDEN)
+        refused(await bob.send(cid, extensions=((EXTENSION_SEND_STREAM, b"\x01"),)), ErrorCode.BAD_REQUEST)
 
 
 async def test_mentions_are_counted_until_they_are_read_on_any_device(at: Place) -> None:

@@ -75,7 +75,7 @@ class Steps:
     def login(world: World, device: int, shard: int, token_epoch: int) -> None:
         world.handle += SHARDS
         handle = world.handle // SHARDS * SHARDS + shard
-        features = Feature.RECEIPTS | (Feature.LITE if device == 12 else 0)
+        features = Feature.RECEIPTS | (Feature.LITE if device == 12 else Feature.STREAMS)
         world.shards[shard].login(handle, DEVICES[device], device, token_epoch=token_epoch, features=features)
 
     @staticmethod
@@ -156,6 +156,18 @@ class Steps:
     @staticmethod
     def watch(world: World, user: int, on: bool) -> None:
         world.hub.core.watch(user, on)
+
+    @staticmethod
+    def followers(world: World, cid: int, topics: int, size: int, device: int) -> None:
+        """A frame for those who follow, but for one of them."""
+        frame = size.to_bytes(2, "big") + bytes((0x12, 0)) + bytes(size)
+        live = session(world, device)
+        world.hub.core.to_followers(cid, topics, frame, live.handle % SHARDS, live.handle)
+
+    @staticmethod
+    def streaming(world: World, cid: int, on: bool) -> None:
+        if world.hub.core.conversation(cid) is not None:
+            world.hub.core.streaming(cid, on)
 
     @staticmethod
     def redact(world: World, cid: int, seq: int) -> None:
@@ -253,6 +265,8 @@ SCRIPT = st.lists(
         st.tuples(st.just("count"), st.sampled_from(CIDS), st.sampled_from(USERS), small),
         st.tuples(st.just("notify"), st.sampled_from(USERS), small, device_ids),
         st.tuples(st.just("watch"), st.sampled_from(USERS), st.booleans()),
+        st.tuples(st.just("followers"), st.sampled_from(CIDS), st.sampled_from([2, 4]), small, device_ids),
+        st.tuples(st.just("streaming"), st.sampled_from(CIDS), st.booleans()),
         st.tuples(st.just("redact"), st.sampled_from(CIDS), small),
         st.tuples(st.just("revoke_tokens"), st.sampled_from(USERS), st.integers(0, 3)),
         st.tuples(st.just("close"), device_ids),
@@ -340,7 +354,7 @@ def busy_script(seed: int, steps: int, reads: float) -> list[tuple[Any, ...]]:
                 ("commit",),
                 ("read", chance.randrange(SHARDS)),
                 ("position", user, cid, small, chance.randrange(small + 1)),
-                ("subscribe", device, cid, 3),
+                ("subscribe", device, cid, 7),
                 ("wait", chance.choice([10, 400, 1000])),
                 ("fold", chance.choice([5, 30, 60])),
                 ("login", device, chance.randrange(SHARDS), 5),
@@ -357,8 +371,10 @@ def busy_script(seed: int, steps: int, reads: float) -> list[tuple[Any, ...]]:
                 ("redact", cid, small),
                 ("rules", cid, 0, chance.choice([0, 1, 2]), 1, chance.choice([0, 0, 1])),
                 ("mute", cid, user, chance.choice([0, 1])),
+                ("followers", cid, 4, 20 * small, device),
+                ("streaming", cid, chance.random() < 0.8),
             ],
-            [30, 4, 2, 20, 14, reads, 8, 4, 4, 3, 2, 0.5, 3, 1, 1, 0.5, 1, 0.5, 1, 2, 1, 2, 0.7, 0.7],
+            [30, 4, 2, 20, 14, reads, 8, 4, 4, 3, 2, 0.5, 3, 1, 1, 0.5, 1, 0.5, 1, 2, 1, 2, 0.7, 0.7, 3, 1],
         )[0]
         script.append(step)
     return script

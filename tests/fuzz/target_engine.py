@@ -11,15 +11,19 @@ from chatd.engine.settings import EngineSettings
 from chatd.shard.frames import Session, WelcomeFrames
 from chatd.wire.frame import encode, make
 from chatd.wire.framer import Framer
-from chatd.wire.schema import Op
+from chatd.wire.schema import Feature, Op
 
-HELLO, AUTH = frames.hello(), frames.auth(device=5)
+HELLO, AUTH = frames.hello(features=int(Feature.STREAMS)), frames.auth(device=5)
 LIVE = [
     make(Op.SEND, cseq=1, cid=1, kind=1, payload=b"hi"),
     make(Op.ACK, count=0),
     make(Op.READ, cid=1, seq=1),
     make(Op.PULL, cid=1, from_seq=1, to_seq=0, limit=1),
     make(Op.EPHEMERAL, cid=1, sender=0, kind=1, payload=b"\x01"),
+    make(Op.EPHEMERAL, cid=1, sender=0, kind=4, payload=b"21", extensions=((4, b"\x07\x01"),)),
+    make(Op.STREAM_START, cid=1, stream=0, kind=1),
+    make(Op.STREAM_DELTA, cid=1, stream=5, offset=0, payload=b"Once"),
+    make(Op.STREAM_END, cid=1, stream=5, cseq=3),
     make(Op.PING, flags=2, echo=b"e"),
     make(Op.SKIP, cseq=2),
     make(Op.REQUEST, id=1, method=1, params=b"\x80"),

@@ -32,7 +32,7 @@ SEEDS = [
     packed(hubs.REGISTERED_LAYOUT.pack(hubs.H_REGISTERED, 0, 0, 0, 7, 5, 5, 101, 0, 0, 1, 1)),
     packed(hubs.KICK_LAYOUT.pack(hubs.H_KICK, 0, 3, 100, 7)),
     packed(hubs.INTEREST_LAYOUT.pack(hubs.H_INTEREST, 5, 3), hubs.GRANT_LAYOUT.pack(hubs.H_GRANT, 0, 7, 5)),
-    packed(hubs.RECEIPTS_LAYOUT.pack(hubs.H_RECEIPTS, len(RECEIPT), 5) + RECEIPT),
+    packed(hubs.TOPIC_LAYOUT.pack(hubs.H_TOPIC, 2, 0, len(RECEIPT), 5, 0) + RECEIPT),
     packed(hubs.POS_LAYOUT.pack(hubs.H_LOST, 8), hubs.RPC_LAYOUT.pack(hubs.H_RPC, 2, 1) + b"\x90\x90"),
 ]
 SEEDS = [seed.replace((7).to_bytes(8, "little"), HANDLE) for seed in SEEDS]

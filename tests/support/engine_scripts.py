@@ -62,6 +62,29 @@ def extended(rng: Random) -> bytes:
     return frames.frame(head[0], head[1] + frames.prefixed(block) + tail, 1)
 
 
+def streamed(rng: Random) -> bytes:
+    """A frame of a live stream: with the feature or without, of a conversation or of none."""
+    ids = frames.varint(rng.randint(0, 3)) + frames.varint(rng.choice([0, 5, 1 << 60]))
+    cseq = frames.varint(rng.randrange(40))
+    return rng.choice(
+        [
+            frames.frame(frames.STREAM_START, ids + b"\x01"),
+            frames.frame(frames.STREAM_DELTA, ids + b"\x07" + payload(rng)),
+            frames.frame(frames.STREAM_END, ids + cseq),
+        ]
+    )
+
+
+def telemetry(rng: Random) -> bytes:
+    """A value with a key, perhaps to be kept, perhaps too large or with an extension of another layout."""
+    told = rng.choice(
+        [b"\x00\x01", b"\x01\x00", b"\x02\x01", b"\x02\x03", b"\x80\x80\x02\x01", b"\x07", b"\x07\x01\x00"]
+    )
+    block = rng.choice([b"", b"\x02\x01\x00"]) + b"\x04" + frames.prefixed(told) + rng.choice([b"", b"\x06\x00"])
+    value = rng.choice([payload(rng), payload(rng), bytes(1025)])
+    return frames.frame(frames.EPHEMERAL, frames.varint(cid(rng)) + b"\x00\x04" + frames.prefixed(block) + value, 1)
+
+
 def garbage(rng: Random) -> bytes:
     body = rng.randbytes(rng.randrange(40))
     return frames.frame(rng.choice([*OPS, 0x7E, 0xFE]), body, rng.choice([0, 0, 0, 1, 2, 0x40]))
@@ -78,19 +101,21 @@ FRAMES: dict[Draw, float] = {
     lambda rng: frames.frame(frames.PING, rng.randbytes(rng.choice([0, 2, 32])), rng.choice([0, 2])): 5,
     lambda rng: frames.read(rng.randint(0, 3), rng.randint(0, 5)): 4,
     lambda rng: frames.pull(cid(rng)): 3,
-    lambda rng: frames.subscribe(cid(rng), rng.randint(0, 3)): 6,
+    lambda rng: frames.subscribe(cid(rng), rng.randint(0, 7)): 6,
     lambda rng: frames.frame(frames.UNSUBSCRIBE, frames.varint(cid(rng))): 1,
     lambda rng: frames.request(rng.randint(0, 5)): 3,
     lambda _: frames.frame(frames.SYNC, bytes([0, 10])): 2,
     lambda _: frames.frame(frames.REAUTH, bytes([1, 0]) + frames.prefixed(b"new")): 1,
     odd_send: 3,
     extended: 1,
+    streamed: 3,
+    telemetry: 4,
     lambda rng: frames.ack(rng.randint(0, 3)): 0.1,
     lambda _: frames.hello(): 0.3,
     lambda _: frames.bye(): 0.1,
     lambda _: frames.frame(0x7E, b"unknown"): 0.5,
     lambda _: frames.frame(0xFE, b"unknown"): 0.5,
-    lambda _: frames.frame(0x99, b"\xff"): 0.2,
+    lambda _: frames.frame(frames.STREAM_START, b"\xff"): 0.2,
     garbage: 0.1,
     damaged: 0.1,
 }
@@ -98,7 +123,7 @@ FRAMES: dict[Draw, float] = {
 
 def terms(rng: Random) -> dict[str, int]:
     return {
-        "features": rng.randrange(8),
+        "features": rng.randrange(32),
         "frame_bytes_max": rng.choice([128, 65_535]),
         "window_frames": rng.choice([0, 0, 1, 4]),
         "window_bytes": rng.choice([0, 0, 500]),
@@ -133,10 +158,11 @@ STEPS: dict[Callable[[Random], Step], float] = {
     lambda rng: ("push", cid(rng), rng.choice(SIZES), rng.randrange(16), rng.choice([0, 0, 0, 1])): 14,
     lambda rng: ("push_again", cid(rng), rng.randrange(4)): 2,
     lambda rng: ("answer_call", client(rng), rng.randrange(4), rng.choice(["grant", "grant", "plain", "error"])): 12,
-    lambda rng: ("grant", client(rng), cid(rng), rng.choice([0, 1, 3, 3, 3])): 9,
+    lambda rng: ("grant", client(rng), cid(rng), rng.choice([0, 1, 3, 7, 7])): 9,
     lambda rng: ("grant_all", cid(rng)): 6,
     lambda rng: ("interest", cid(rng), rng.choice([0, 1, 2, 3])): 2,
     lambda rng: ("receipts", cid(rng)): 3,
+    lambda rng: ("topic", cid(rng), rng.choice([1, 4, 4, 6]), rng.choice(SIZES), client(rng)): 5,
     lambda rng: ("peer", cid(rng), rng.choice([1, 3, 4, 16]), rng.choice(SIZES)): 9,
     lambda rng: ("kick", client(rng), rng.choice(REASONS)): 0.5,
     lambda rng: ("lost",): 0.5,

@@ -171,7 +171,7 @@ class FakeLink:
                 device=device,
                 session_epoch=1,
                 cseq_stored=max(stored, default=0),
-                features=int(schema.Feature.RECEIPTS),
+                features=int(schema.Feature.RECEIPTS | schema.Feature.STREAMS),
                 frame_bytes_max=schema.BODY_BYTES_MAX,
                 window_frames=schema.WINDOW_FRAMES_DEFAULT,
                 window_bytes=schema.WINDOW_BYTES_DEFAULT,

@@ -70,11 +70,12 @@ class FakeHub:
         return True
 
     def judge(self, device: int, cseq: int, user: int, cid: int, kind: int, has_ext: bool, content: bytes) -> None:
-        """By cseq: every fourth is refused, every other fourth is stored with other content."""
+        """By cseq: every fourth is refused, every other fourth is stored with other content, some as another kind."""
         if cseq % 4 == 2:
             self.seqs.append(self.core.judge(device, cseq, 103, b"no such target"))
         elif cseq % 4 == 3:
-            self.seqs.append(self.core.judge(device, cseq, 0, b"", b"\x03\x02\x01\x01" + content[:5], True))
+            other = 2 if cseq % 8 == 3 else 0
+            self.seqs.append(self.core.judge(device, cseq, 0, b"", b"\x03\x02\x01\x01" + content[:5], True, other))
         else:
             self.seqs.append(self.core.judge(device, cseq, 0, b""))
 

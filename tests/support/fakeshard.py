@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from chatd._native import HubCore, Ring
 
 S_SEND, S_SKIP, S_CALL, S_POSITION, S_LOGIN, S_CLOSED, S_RPC, S_RECEIVED, S_READY, S_MARK = range(1, 11)
-(H_COMMITTED, H_ANSWER, H_FRAMES, H_REGISTERED, H_KICK, H_INTEREST, H_GRANT, H_RPC, H_RECEIPTS, H_LOST) = range(1, 11)
+(H_COMMITTED, H_ANSWER, H_FRAMES, H_REGISTERED, H_KICK, H_INTEREST, H_GRANT, H_RPC, H_TOPIC, H_LOST) = range(1, 11)
 
 OP_ERROR, OP_SEND_ACK, OP_SEND_NAK, OP_DELIVER, OP_RECEIPT = 0x8A, 0x91, 0x92, 0x94, 0x11
 OP_SUBSCRIBE, OP_UNSUBSCRIBE = 0xA4, 0xA5
@@ -31,7 +31,7 @@ _REGISTERED = Struct("<BxHIQQQQQQQQ")
 _KICK = Struct("<BxHIQ")
 _INTEREST = Struct("<B7xQQ")
 _GRANT = Struct("<B3xIQQ")
-_RECEIPTS = Struct("<B3xIQ")
+_TOPIC = Struct("<BBHIQQ")
 
 
 class Committed(NamedTuple):
@@ -89,6 +89,14 @@ class Grant(NamedTuple):
 class Rpc(NamedTuple):
     call: int
     payload: bytes
+
+
+class Topic(NamedTuple):
+    cid: int
+    topics: int
+    but_handle: int
+    op: int
+    body: bytes
 
 
 class Receipts(NamedTuple):
@@ -208,9 +216,13 @@ def decode(record: bytes) -> Any:
         return Grant(*_GRANT.unpack(record)[1:])
     if kind == H_RPC:
         return Rpc(_RPC.unpack_from(record)[2], record[16:])
-    if kind == H_RECEIPTS:
-        ((op, _, body),) = split_frames(record[16:])
-        assert op == OP_RECEIPT
+    if kind == H_TOPIC:
+        _, topics, _, frame_bytes, cid, but_handle = _TOPIC.unpack_from(record)
+        assert frame_bytes == len(record) - 24
+        ((op, _, body),) = split_frames(record[24:])
+        if op != OP_RECEIPT:
+            return Topic(cid, topics, but_handle, op, body)
+        assert (topics, but_handle) == (2, 0)
         (cid, count), rest = varints(body, 2)
         entries = []
         for _ in range(count):

@@ -240,6 +240,12 @@ class PlainCore:
 
     def watch(self, user: int, on: bool) -> None: ...
 
+    def streaming(self, cid: int, on: bool) -> None: ...
+
+    def to_followers(self, cid: int, topics: int, frame: bytes, but_shard: int = 0, but_handle: int = 0) -> int:
+        self.sent.append(("to_followers", cid, topics, frame, but_handle))
+        return 0
+
     def revoke(self, user: int, cid: int) -> None:
         self.sent.append(("revoke", user, cid))
 

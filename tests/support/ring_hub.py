@@ -20,12 +20,12 @@ S_SEND, S_SKIP, S_CALL, S_POSITION, S_LOGIN, S_CLOSED, S_RPC, S_RECEIVED, S_READ
     H_INTEREST,
     H_GRANT,
     H_RPC,
-    H_RECEIPTS,
+    H_TOPIC,
     H_LOST,
 ) = range(1, 11)
 REATTACH = 1
 # Topics that a hub grants; it drops other bits.
-TOPICS_KNOWN = 3
+TOPICS_KNOWN = 7
 
 SEND_LAYOUT = struct.Struct("<BBHIQQQQQ")
 CALL_LAYOUT = struct.Struct("<BBBBIQQQIIII")
@@ -42,7 +42,7 @@ REGISTERED_LAYOUT = struct.Struct("<BBHI8Q")
 KICK_LAYOUT = struct.Struct("<BBHIQ")
 INTEREST_LAYOUT = struct.Struct("<B7xQQ")
 GRANT_LAYOUT = struct.Struct("<B3xIQQ")
-RECEIPTS_LAYOUT = struct.Struct("<B3xIQ")
+TOPIC_LAYOUT = struct.Struct("<BBHIQQ")
 
 
 @dataclass
@@ -217,8 +217,11 @@ class RingHub:
     def interest(self, cid: int, shards: int) -> bool:
         return self.to_shard.write(INTEREST_LAYOUT.pack(H_INTEREST, cid, shards))
 
+    def topic(self, cid: int, topics: int, frame: bytes, but_handle: int = 0) -> bool:
+        return self.to_shard.write(TOPIC_LAYOUT.pack(H_TOPIC, topics, 0, len(frame), cid, but_handle) + frame)
+
     def receipts(self, cid: int, frame: bytes) -> bool:
-        return self.to_shard.write(RECEIPTS_LAYOUT.pack(H_RECEIPTS, len(frame), cid) + frame)
+        return self.topic(cid, 2, frame)
 
     def lost(self, pos: int) -> bool:
         return self.to_shard.write(POS_LAYOUT.pack(H_LOST, pos))

@@ -373,6 +373,8 @@ class Side:
             data += frames.frame(frames.ERROR, bytes([1, 45, call.op]) + frames.varint(ref) + bytes(2))
         elif call.op == frames.PULL:
             data += frames.pull_end(ref)
+        elif call.op == frames.STREAM_START:
+            data += frames.frame(frames.STREAM_START, frames.varint(ref) + b"\x09\x01")
         elif call.op == frames.SYNC:
             data += frames.frame(frames.SYNC_PAGE, bytes(2))
         else:
@@ -391,6 +393,9 @@ class Side:
 
     def do_receipts(self, cid: int) -> None:
         self.hub.receipts(cid, frames.frame(frames.RECEIPT, bytes([cid, 1, 7, 2, 1])))
+
+    def do_topic(self, cid: int, topics: int, size: int, but: int) -> None:
+        self.hub.topic(cid, topics, frames.frame(frames.STREAM_DELTA, bytes(size + 1)), self.handle(but))
 
     def do_kick(self, client: int, reason: int) -> None:
         self.hub.kick(self.handle(client), reason)

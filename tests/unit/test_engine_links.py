@@ -147,8 +147,8 @@ CONTRADICTIONS = [
     hubs.GRANT_LAYOUT.pack(hubs.H_GRANT, 1, 7, 0),
     hubs.RPC_LAYOUT.pack(hubs.H_RPC, 0, 1)[:-1],
     hubs.RPC_LAYOUT.pack(hubs.H_RPC, 2, 1) + b"x",
-    hubs.RECEIPTS_LAYOUT.pack(hubs.H_RECEIPTS, 5, 5)[:-1],
-    hubs.RECEIPTS_LAYOUT.pack(hubs.H_RECEIPTS, 4, 5) + FRAME,
+    hubs.TOPIC_LAYOUT.pack(hubs.H_TOPIC, 2, 0, 5, 5, 0)[:-1],
+    hubs.TOPIC_LAYOUT.pack(hubs.H_TOPIC, 2, 0, 4, 5, 0) + FRAME,
     hubs.POS_LAYOUT.pack(hubs.H_LOST, 5) + b"x",
 ]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from chatd.cli.show import event_text, local_time, safe
-from chatd.client import Event, Folded, Message, Overview
+from chatd.client import Event, Folded, Message, Overview, RunningStream
 from chatd.wire.schema import ConversationKind, Kind
 
 MESSAGES_MAX = 500
@@ -38,6 +38,7 @@ class Chat:
     typing: dict[int, float] = field(default_factory=dict)
     positions: dict[int, tuple[int, int]] = field(default_factory=dict)
     members: set[int] = field(default_factory=set)
+    streams: list[RunningStream] = field(default_factory=list)
     loaded: bool = False
     folded: Folded = field(default_factory=Folded)
     """The same events as messages: edited, recalled, with reactions."""
@@ -115,7 +116,7 @@ class Chats:
         return row
 
     def messages_of(self, chat: Chat) -> Text:
-        """The message pane: a line per event, pending ones last."""
+        """The message pane: a line per event, then what others are just writing, pending ones last."""
         text = Text()
         day = ""
         for seq in sorted(chat.events):
@@ -126,6 +127,10 @@ class Chats:
                 day = today
                 text.append(f"── {day} ──\n", style="dim")
             self._append_event(text, chat, event)
+        for stream in chat.streams:
+            text.append("  …    ", style="dim")
+            text.append(f"{self.name(stream.sender)}: ", style="bold cyan")
+            text.append(f"{safe(stream.text)}▌\n")
         for pending in chat.pending:
             text.append("  …    ", style="dim")
             text.append("you: ", style="bold")
@@ -161,6 +166,8 @@ class Chats:
             text.append(f"↩ {said} │ ", style="dim")
 
     def _append_marks(self, text: Text, message: Message) -> None:
+        if message.event.truncated and not message.edited:
+            text.append(" (cut off)", style="dim")
         if message.edited:
             text.append(" (edited)", style="dim")
         if message.pinned:

@@ -29,11 +29,12 @@ from chatd.client import (
     Reset,
     SendFailed,
     Signal,
+    Streaming,
     Update,
 )
 from chatd.errors import ChatdError
 from chatd.wire import schema
-from chatd.wire.schema import EphemeralKind
+from chatd.wire.schema import EphemeralKind, Topic
 
 PAGE = 50
 TYPING_EVERY_S = 3.0
@@ -196,6 +197,9 @@ class ChatApp(App[None]):
                 chat = self.chats.chat(signal.cid)
                 chat.typing[signal.sender] = time.monotonic() + TYPING_SHOWN_S if signal.payload != b"\0" else 0.0
                 self._show_typing()
+            case Streaming():
+                self.chats.chat(signal.cid).streams = self.client.running_streams(signal.cid)
+                self._show_messages()
             case Receipt() if signal.user != self.chats.me:
                 self.chats.chat(signal.cid).receipt(signal.user, signal.delivered_seq, signal.read_seq)
                 self._show_messages()
@@ -256,7 +260,7 @@ class ChatApp(App[None]):
             return
         if before is not None:
             self.client.unfollow(before.cid)
-        self.client.follow(chat.cid)
+        self.client.follow(chat.cid, Topic.EPHEMERAL | Topic.RECEIPTS | Topic.STREAMS)
         self._show_messages()
         self.query_one("#scroll", VerticalScroll).scroll_end(animate=False)
         if not chat.loaded:

@@ -2,13 +2,18 @@
 answered, and the connection stays. What needs the state of others (membership, idempotency, order) is the hub's.
 """
 
-from chatd.engine.reference import output, rates, records, sends, topics
+from chatd.engine.reference import output, rates, sends, topics
+from chatd.engine.reference.calls import is_ready, write_call
 from chatd.engine.reference.output import RETRYABLE, retry_after_default_ms, send_error
 from chatd.engine.reference.queues import doom
-from chatd.engine.reference.records import FromShard
-from chatd.engine.reference.state import Call, Connection, LinkStage, Stage, State
-from chatd.wire import Frame
+from chatd.engine.reference.state import Call, Connection, Stage, State
+from chatd.wire import Frame, encode, make
+from chatd.wire.layout import encode_fields
 from chatd.wire.schema import (
+    EPHEMERAL_PAYLOAD_BYTES_MAX,
+    EXTENSION_SEND_STREAM,
+    EXTENSIONS,
+    FLAG_EXT,
     FLAG_PING_REPLY_WANTED,
     HEADER_BYTES,
     KINDS,
@@ -123,8 +128,12 @@ def on_send(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
     if cseq == 0:
         doom(state, conn, Close.BAD_FRAME)
         return
+    accept(state, conn, frame.flags, body, cseq, cid, send_fault(frame, body))
+
+
+def accept(state: State, conn: Connection, flags: int, body: bytes, cseq: int, cid: int, fault: int) -> None:
+    """A SEND whose content has this fault: refused, or on its way in its order and within the rate."""
     state.count["sends"] += 1
-    fault = send_fault(frame, body)
     if fault:
         # Final: this cseq will never be stored, so nothing has to wait for it any longer.
         sends.order_settle(conn, cseq)
@@ -138,22 +147,22 @@ def on_send(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
     if wait_ns:
         refuse(state, conn, cseq, cid, ErrorCode.RATE_LIMITED, wait_ns // 1_000_000 + 1)
         return
-    enter(state, conn, frame, body, cid)
+    enter(state, conn, Op.SEND, flags, body, cseq, cid)
 
 
 def on_skip(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
     if frame["cseq"] == 0:
         doom(state, conn, Close.BAD_FRAME)
     else:
-        enter(state, conn, frame, body, cid=0)
+        enter(state, conn, Op.SKIP, frame.flags, body, frame["cseq"], 0)
 
 
-def enter(state: State, conn: Connection, frame: Frame, body: bytes, cid: int) -> None:
+def enter(state: State, conn: Connection, op: int, flags: int, body: bytes, cseq: int, cid: int) -> None:
     """Into the table of what has no answer yet, from where it goes to the hub at the end of the tick."""
-    if not sends.enter(state, conn, frame.op, frame.flags, body, frame["cseq"], cid):
-        refuse(state, conn, frame["cseq"], cid, ErrorCode.BUSY)
+    if not sends.enter(state, conn, op, flags, body, cseq, cid):
+        refuse(state, conn, cseq, cid, ErrorCode.BUSY)
         return
-    sends.order_retry(conn, frame["cseq"])
+    sends.order_retry(conn, cseq)
     if conn.sends_in_flight >= state.settings.sends_in_flight_max:
         rates.throttle(state, conn, 0)
 
@@ -186,11 +195,17 @@ def on_read(state: State, conn: Connection, frame: Frame, _body: bytes) -> None:
 
 PULLS = {Op.PULL, Op.SYNC}
 # The number that an ERROR has to name.
-CALL_REF = {Op.PULL: "cid", Op.SUBSCRIBE: "cid", Op.UNSUBSCRIBE: "cid", Op.REQUEST: "id"}
+CALL_REF = {
+    Op.PULL: "cid",
+    Op.SUBSCRIBE: "cid",
+    Op.UNSUBSCRIBE: "cid",
+    Op.REQUEST: "id",
+    Op.STREAM_START: "cid",
+}
 
 
 def on_call(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
-    """SYNC, PULL, SUBSCRIBE, UNSUBSCRIBE, REQUEST: pass it to the hub, or say why not. Calls are not kept."""
+    """What the hub answers: pass it on, or say why not. Calls are not kept."""
     ref = frame[CALL_REF[Op(frame.op)]] if frame.op in CALL_REF else 0
     if frame.unknown_extension:
         send_error(state, conn, ErrorCode.UNSUPPORTED, frame.op, ref)
@@ -203,7 +218,7 @@ def on_call(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
     outstanding_max = settings.pulls_outstanding_max if is_pull else settings.requests_outstanding_max
     outstanding = sum(call.is_pull == is_pull for call in conn.calls)
     code = 0
-    if state.hub.stage != LinkStage.READY:
+    if not is_ready(state):
         code = ErrorCode.UNAVAILABLE
     elif outstanding >= outstanding_max or not write_call(state, conn, frame.op, frame.flags, body):
         code = ErrorCode.BUSY
@@ -215,12 +230,30 @@ def on_call(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
     conn.calls.append(Call(frame.op, ref, is_pull))
 
 
-def write_call(state: State, conn: Connection, op: int, flags: int, body: bytes, *, reattach: bool = False) -> bool:
-    """With what an answer may use: the rest of the window in frames and bytes, of which the queue has to hold two."""
-    assert state.hub.ring_out
-    frames_left = max(0, conn.window_frames - len(conn.unacked))
-    queue_left = max(0, state.settings.queue_hard_bytes - conn.queue_bytes)
-    bytes_left = min(max(0, conn.window_bytes - conn.unacked_bytes), queue_left // 2)
-    head = (FromShard.CALL, flags, op, reattach, len(body), conn.handle, conn.user, conn.device)
-    room = (frames_left, bytes_left, conn.frame_bytes_max, conn.features)
-    return state.hub.ring_out.put(records.CALL.pack(*head, *room) + body)
+# -- streams --
+
+
+def on_stream_delta(state: State, conn: Connection, frame: Frame, body: bytes) -> None:
+    """Handed over and forgotten: the hub answers only what it cannot take."""
+    code = 0
+    if len(frame["payload"]) > EPHEMERAL_PAYLOAD_BYTES_MAX:
+        code = ErrorCode.TOO_LARGE
+    elif not is_ready(state):
+        code = ErrorCode.UNAVAILABLE
+    elif not write_call(state, conn, Op.STREAM_DELTA, frame.flags, body):
+        code = ErrorCode.BUSY
+    if code:
+        send_error(state, conn, code, Op.STREAM_DELTA, frame["stream"], retry_after_default_ms(code))
+
+
+def on_stream_end(state: State, conn: Connection, frame: Frame, _body: bytes) -> None:
+    """The SEND that it stands for: a text without payload; the hub looks up kind and content."""
+    cid, cseq = frame["cid"], frame["cseq"]
+    if cseq == 0:
+        doom(state, conn, Close.BAD_FRAME)
+        return
+    layout = EXTENSIONS[Op.SEND, EXTENSION_SEND_STREAM]
+    told = encode_fields(layout.fields, {"stream": frame["stream"], "flags": 0, "bytes": 0})
+    extensions = ((EXTENSION_SEND_STREAM, told),)
+    data = encode(make(Op.SEND, extensions=extensions, cseq=cseq, cid=cid, kind=Kind.TEXT, payload=b""))
+    accept(state, conn, FLAG_EXT, data[HEADER_BYTES:], cseq, cid, 0 if cid else ErrorCode.BAD_REQUEST)

@@ -43,7 +43,7 @@ class FromHub(IntEnum):
     INTEREST = 6
     GRANT = 7
     RPC = 8
-    RECEIPTS = 9
+    TOPIC = 9
     LOST = 10
 
 
@@ -66,7 +66,7 @@ REGISTERED = Struct("<BBHI8Q")  # type - error retry handle user device session 
 KICK = Struct("<BBHIQ")  # type - reason retry_after_ms handle
 INTEREST = Struct("<B7xQQ")  # type cid shards
 GRANT = Struct("<B3xIQQ")  # type topics handle cid
-RECEIPTS = Struct("<B3xIQ")  # type frame_bytes cid
+TOPIC = Struct("<BBHIQQ")  # type topics - frame_bytes cid but_handle
 EPHEMERAL = Struct("<B3xIQQ")  # type frame_bytes cid sender
 
 

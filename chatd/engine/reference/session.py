@@ -18,7 +18,6 @@ from chatd.wire.schema import BEFORE, CLIENT, HEADER_BYTES, LIVE, OP_MUST_UNDERS
 
 Handler = Callable[[State, Connection, Frame, bytes], None]
 
-# Ops of the schema that are missing here are not offered: STREAM_*.
 HANDLERS: Final[dict[int, Handler]] = {
     Op.PING: ops.on_ping,
     Op.PONG: lambda _state, _conn, _frame, _body: None,
@@ -37,6 +36,9 @@ HANDLERS: Final[dict[int, Handler]] = {
     Op.SUBSCRIBE: ops.on_call,
     Op.UNSUBSCRIBE: ops.on_call,
     Op.REQUEST: ops.on_call,
+    Op.STREAM_START: ops.on_call,
+    Op.STREAM_DELTA: ops.on_stream_delta,
+    Op.STREAM_END: ops.on_stream_end,
 }
 
 
@@ -101,7 +103,7 @@ def dispatch(state: State, conn: Connection, op: int, flags: int, body: bytes) -
             send_error(state, conn, ErrorCode.NOT_ALLOWED_NOW, op)
         else:
             doom(state, conn, Close.BAD_FRAME)
-    elif op not in HANDLERS:
+    elif op not in HANDLERS or rule.feature & ~conn.features:
         not_understood(state, conn, op)
     else:
         try:

@@ -5,15 +5,21 @@ followers of a conversation. Ephemeral frames may be lost; under pressure they g
 queued one of the same sender.
 """
 
+from contextlib import suppress
+
 from chatd.engine.reference import queues, records
+from chatd.engine.reference.calls import is_ready, write_call
 from chatd.engine.reference.output import send_error
 from chatd.engine.reference.records import BadRecordError
 from chatd.engine.reference.state import Connection, Frame, Sort, State
 from chatd.wire import Frame as WireFrame
-from chatd.wire import WireError, varint
+from chatd.wire import WireError, decode_one, varint
 from chatd.wire.schema import (
     EPHEMERAL_PAYLOAD_BYTES_MAX,
+    EXTENSION_EPHEMERAL_TELEMETRY,
     HEADER_BYTES,
+    TELEMETRY_KEPT_BYTES_MAX,
+    TELEMETRY_KEY_MAX,
     EphemeralKind,
     ErrorCode,
     Op,
@@ -21,6 +27,7 @@ from chatd.wire.schema import (
 )
 
 KINDS_FROM_CLIENTS = {EphemeralKind.TYPING, EphemeralKind.SIGNAL, EphemeralKind.TELEMETRY, EphemeralKind.CUSTOM}
+TELEMETRY_KEYED = 0x8000
 NEWEST_WINS = {EphemeralKind.TYPING, EphemeralKind.PRESENCE, EphemeralKind.TELEMETRY}
 
 
@@ -63,10 +70,10 @@ def interest(state: State, cid: int, shards: int) -> None:
 # -- ephemeral frames --
 
 
-def fan_out(state: State, frame: Frame, topic: Topic, but: Connection | None = None) -> None:
-    """To all local followers of its conversation but one."""
+def fan_out(state: State, frame: Frame, topics: int, but: Connection | None = None) -> None:
+    """To all local followers of any of the topics of its conversation but one."""
     for conn in list(state.followers.get(frame.cid, ())):
-        if conn is not but and conn.topics[frame.cid] & topic:
+        if conn is not but and conn.topics[frame.cid] & topics:
             offer(state, conn, frame)
 
 
@@ -83,8 +90,28 @@ def offer(state: State, conn: Connection, frame: Frame) -> None:
         state.count["ephemeral_out"] += queues.push(state, conn, frame)
 
 
-def ephemeral_frame(data: bytes, cid: int, sender: int, kind: int) -> Frame:
-    return Frame(data, Sort.EPHEMERAL, cid, sender, ephemeral_kind=kind, newest_wins=kind in NEWEST_WINS)
+def ephemeral_frame(data: bytes, cid: int, sender: int, kind: int, key: int = 0) -> Frame:
+    slot = TELEMETRY_KEYED | key if key else kind
+    return Frame(data, Sort.EPHEMERAL, cid, sender, ephemeral_kind=slot, newest_wins=kind in NEWEST_WINS)
+
+
+def telemetry(frame: WireFrame) -> tuple[int, bool]:
+    """Key of a TELEMETRY, and whether the server keeps it. WireError: the extension is malformed."""
+    told = frame.extension(EXTENSION_EPHEMERAL_TELEMETRY) if frame["kind"] == EphemeralKind.TELEMETRY else None
+    if told is None:
+        return 0, False
+    key, flags = told["key"], told["flags"]
+    assert isinstance(key, int)
+    assert isinstance(flags, int)
+    if key > TELEMETRY_KEY_MAX:
+        raise WireError("ext.TELEMETRY", 0, f"key {key}")
+    return key, bool(flags & 1)
+
+
+def keep(state: State, conn: Connection, frame: WireFrame, body: bytes) -> None:
+    """A value that the server keeps goes to the hub, too."""
+    if not is_ready(state) or not write_call(state, conn, Op.EPHEMERAL, frame.flags, body):
+        state.count["ephemeral_dropped"] += 1
 
 
 def on_ephemeral(state: State, conn: Connection, frame: WireFrame, body: bytes) -> None:
@@ -104,11 +131,21 @@ def on_ephemeral(state: State, conn: Connection, frame: WireFrame, body: bytes) 
         return
     if kind == EphemeralKind.TYPING and not typing_allowed(state, conn, cid):
         return
+    try:
+        key, kept = telemetry(frame)
+    except WireError:
+        send_error(state, conn, ErrorCode.BAD_REQUEST, Op.EPHEMERAL, cid)
+        return
+    if kept and len(frame["payload"]) > TELEMETRY_KEPT_BYTES_MAX:
+        send_error(state, conn, ErrorCode.TOO_LARGE, Op.EPHEMERAL, cid)
+        return
+    if kept:
+        keep(state, conn, frame, body)
     # As receivers see it: the same, with its sender filled in.
     rest = body[varint.size(cid) + varint.size(sender) :]
     filled = varint.encode(cid) + varint.encode(conn.user) + rest
     data = len(filled).to_bytes(2, "big") + bytes((Op.EPHEMERAL, frame.flags)) + filled
-    ephemeral = ephemeral_frame(data, cid, conn.user, kind)
+    ephemeral = ephemeral_frame(data, cid, conn.user, kind, key)
     fan_out(state, ephemeral, Topic.EPHEMERAL, but=conn)
     to_peers(state, ephemeral)
 
@@ -158,4 +195,7 @@ def on_peer_record(state: State, record: bytes) -> None:
         ephemeral_kind, _ = varint.decode(data, at)
     except WireError as error:
         raise BadRecordError(str(error)) from None
-    fan_out(state, ephemeral_frame(data, cid, sender, ephemeral_kind), Topic.EPHEMERAL)
+    key = 0
+    with suppress(WireError):
+        key, _ = telemetry(decode_one(data))
+    fan_out(state, ephemeral_frame(data, cid, sender, ephemeral_kind, key), Topic.EPHEMERAL)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from chatd.engine.reference import output, queues, records, sends, topics
-from chatd.engine.reference.ops import write_call
+from chatd.engine.reference.calls import write_call
 from chatd.engine.reference.output import retry_after_default_ms, send_error
 from chatd.engine.reference.records import BadRecordError, FromHub, FromShard, Ring
 from chatd.engine.reference.session import unthrottle
@@ -26,7 +26,6 @@ from chatd.wire.schema import (
     Close,
     ErrorCode,
     Op,
-    Topic,
 )
 
 # -- links --
@@ -287,6 +286,7 @@ SETTLES: Final[dict[int, tuple[int, str]]] = {
     Op.REPLY: (Op.REQUEST, "id"),
     Op.SUBSCRIBE: (Op.SUBSCRIBE, "cid"),
     Op.UNSUBSCRIBE: (Op.UNSUBSCRIBE, "cid"),
+    Op.STREAM_START: (Op.STREAM_START, "cid"),
 }
 
 
@@ -362,9 +362,10 @@ def on_rpc(state: State, record: bytes) -> None:
     state.upcalls.append(("rpc", call, payload))
 
 
-def on_receipts(state: State, record: bytes) -> None:
-    (_, _, cid), data = records.announced(records.RECEIPTS, record, 1)
-    topics.fan_out(state, Frame(records.one_frame(data), Sort.EPHEMERAL, cid), Topic.RECEIPTS)
+def on_topic(state: State, record: bytes) -> None:
+    (_, wanted, _, _, cid, but_handle), data = records.announced(records.TOPIC, record, 3)
+    frame = Frame(records.one_frame(data), Sort.EPHEMERAL, cid)
+    topics.fan_out(state, frame, wanted, but=state.connections.get(but_handle))
 
 
 def on_lost(state: State, record: bytes) -> None:
@@ -385,6 +386,6 @@ HANDLERS: Final[dict[int, Callable[[State, bytes], None]]] = {
     FromHub.INTEREST: on_interest,
     FromHub.GRANT: on_grant,
     FromHub.RPC: on_rpc,
-    FromHub.RECEIPTS: on_receipts,
+    FromHub.TOPIC: on_topic,
     FromHub.LOST: on_lost,
 }

@@ -10,7 +10,7 @@ from chatd.hub.reference.state import EARLY_SEQ, Conversation, Member, Sent, Sta
 from chatd.hub.rights import NOTHING_DENIED
 from chatd.storage import journal_codec as journal
 from chatd.wire.frame import decode_one
-from chatd.wire.schema import BODY_BYTES_MAX, HEADER_BYTES, Close, ErrorCode, Feature, Op
+from chatd.wire.schema import BODY_BYTES_MAX, HEADER_BYTES, KINDS, Close, ErrorCode, Feature, Op
 
 READ_MAX = 1024
 PREVIEW_BYTES_MAX = 96
@@ -231,12 +231,21 @@ class ReferenceHubCore:
         receipts.put_read_count(self._hub, cid, user, read_seq, read_count)
 
     def judge(
-        self, device: int, cseq: int, code: int, text: bytes, content: bytes | None = None, has_ext: bool = False
+        self,
+        device: int,
+        cseq: int,
+        code: int,
+        text: bytes,
+        content: bytes | None = None,
+        has_ext: bool = False,
+        kind: int = 0,
     ) -> int:
         need = ("judgement", device)
         if need not in self._hub.needs or self._hub.asked_cseq[device] != cseq:
             return 0
-        verdict = self._hub.verdict = Verdict(device, cseq, code, text.decode(), content, has_ext)
+        verdict = self._hub.verdict = Verdict(
+            device, cseq, code, text.decode(), content, has_ext, kind if kind in KINDS else 0
+        )
         sends.resume(self._hub, need)
         publishing.flush_links(self._hub)
         self._hub.verdict = None
@@ -320,6 +329,20 @@ class ReferenceHubCore:
         if link is not None:
             link.say_grant(handle, cid, topics)
             link.ring_out.publish()
+
+    def to_followers(self, cid: int, topics: int, frame: bytes, but_shard: int = 0, but_handle: int = 0) -> int:
+        conversation = self._hub.conversations.get(cid)
+        if conversation is None:
+            return 0
+        dropped = subscriptions.push(self._hub, conversation, topics, frame, (but_shard, but_handle))
+        for link in self._hub.links.values():
+            link.ring_out.publish()
+        return dropped
+
+    def streaming(self, cid: int, on: bool) -> None:
+        conversation = self._loaded(cid) if on else self._hub.conversations.get(cid)
+        if conversation is not None:
+            conversation.streaming = on
 
     def notify(self, user: int, frame: bytes, but_device: int) -> int:
         known = self._hub.users.get(user)

@@ -21,7 +21,7 @@ from chatd.wire.time40 import from_unix_ms
 from chatd.wire.varint import encode as varint
 
 S_SEND, S_SKIP, S_CALL, S_POSITION, S_LOGIN, S_CLOSED, S_RPC, S_RECEIVED, S_READY, S_MARK = range(1, 11)
-H_COMMITTED, H_ANSWER, H_FRAMES, H_REGISTERED, H_KICK, H_INTEREST, H_GRANT, H_RPC, H_RECEIPTS, H_LOST = range(1, 11)
+H_COMMITTED, H_ANSWER, H_FRAMES, H_REGISTERED, H_KICK, H_INTEREST, H_GRANT, H_RPC, H_TOPIC, H_LOST = range(1, 11)
 
 SEND = Struct("<BBHIQQQQQ")
 CALL = Struct("<BBBBIQQQIIII")
@@ -173,8 +173,15 @@ class Link:
     def say_rpc(self, call: int, payload: bytes) -> bool:
         return self.control(pack("<B3xIQ", H_RPC, len(payload), call) + payload)
 
-    def say_receipts(self, cid: int, frame: bytes) -> None:
-        self.control(pack("<B3xIQ", H_RECEIPTS, len(frame), cid) + frame)
+    def say_topic(self, cid: int, topics: int, frame: bytes, but_handle: int = 0) -> None:
+        self.control(pack("<BBxxIQQ", H_TOPIC, topics, len(frame), cid, but_handle) + frame)
+
+    def has_spare_room(self, frame: bytes) -> bool:
+        """For what may be lost: it never waits, nor uses what answers need."""
+        record_bytes = 24 + len(frame)
+        if not self.is_usable or self.outbox or record_bytes > self.ring_out.record_bytes_max:
+            return False
+        return self.ring_out.free_bytes >= self.reserve_bytes + 2 * (record_bytes + 16)
 
     def say_lost(self, pos: int) -> None:
         self.control(pack("<B7xQ", H_LOST, pos))

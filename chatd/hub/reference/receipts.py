@@ -3,7 +3,7 @@
 from chatd.hub.reference import links
 from chatd.hub.reference.state import Conversation, Member, Moved, Need, State
 from chatd.storage import journal_codec as journal
-from chatd.wire.schema import Feature
+from chatd.wire.schema import Feature, Topic
 
 ENTRIES_MAX = 500
 
@@ -123,7 +123,7 @@ def flush(hub: State) -> None:
             frame = links.frame_receipt(cid, entries[first : first + ENTRIES_MAX])
             for shard in range(64):
                 if conversation.shards >> shard & 1:
-                    hub.links[shard].say_receipts(cid, frame)
+                    hub.links[shard].say_topic(cid, Topic.RECEIPTS, frame)
         for member, entry in known:
             member.changed = False
             if entry.read_moved:

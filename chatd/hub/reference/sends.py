@@ -112,6 +112,7 @@ class Sending:
         self.content = b""
         """What is stored; has_ext: it begins with the extension block."""
         self.has_ext = False
+        self.kind = 0
         self.cseq = self.cid = 0
         try:
             frame = decode(Op.SKIP if self.is_skip else Op.SEND, flags, self.body)
@@ -122,6 +123,7 @@ class Sending:
             if not self.is_skip:
                 self.content = encode_extensions(frame.extensions) + frame["payload"]
                 self.has_ext = bool(frame.extensions)
+                self.kind = frame["kind"]
             self.cseq, self.cid = frame["cseq"], 0 if self.is_skip else frame["cid"]
 
 
@@ -197,6 +199,7 @@ def stage_judged(
         return refuse(hub, send, verdict.code, retry_ms, verdict.text)
     if verdict.content is not None:
         send.content, send.has_ext = verdict.content, verdict.has_ext
+    send.kind = verdict.kind or send.kind
     stage_send(hub, send, device, conversation, digest)
     verdict.seq = conversation.head_seq
     return None
@@ -312,7 +315,7 @@ def stage_send(hub: State, send: Sending, device: Device, conversation: Conversa
     assert send.frame is not None
     seq, ts_ms = conversation.head_seq + 1, max(hub.now_ms, conversation.last_ts)
     stage_sent(hub, device, Sent(send.cseq, send.cid, seq, ts_ms, digest))
-    kind = send.frame["kind"]
+    kind = send.kind
     flags = (KINDS[kind].message and journal.EVENT_MESSAGE) | (send.has_ext and journal.EVENT_EXT)
     stage_event(hub, conversation, send.user, kind, send.content, flags, (device.device, send.cseq, digest))
     if rights.is_slowed(conversation, kind):

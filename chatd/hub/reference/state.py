@@ -88,6 +88,8 @@ class Conversation:
     """seq -> position of its events in the tail: contiguous, the last one is head_seq."""
     followers: list["Subscription"] = field(default_factory=list)
     shards: int = 0
+    streaming: bool = False
+    """Python has live streams of it and is told of new followers."""
     recount_ms: int = 0
     online_members: int = 0
     online_devices: int = 0
@@ -292,6 +294,8 @@ class Verdict:
     text: str
     content: bytes | None
     has_ext: bool
+    kind: int = 0
+    """To be stored instead of the one that came; 0: as it came."""
     seq: int = 0
 
 

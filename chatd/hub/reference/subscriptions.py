@@ -6,7 +6,8 @@ from chatd.wire.errors import WireError
 from chatd.wire.frame import decode, encode, make
 from chatd.wire.schema import RETRYABLE, ErrorCode, Feature, Op, Topic
 
-TOPICS = int(Topic.EPHEMERAL | Topic.RECEIPTS)
+TOPICS = int(Topic.EPHEMERAL | Topic.RECEIPTS | Topic.STREAMS)
+FEATURE_OF = {Topic.RECEIPTS: Feature.RECEIPTS, Topic.STREAMS: Feature.STREAMS}
 
 
 def interest_changed(hub: State, conversation: Conversation) -> None:
@@ -62,8 +63,9 @@ def on_subscription(hub: State, link: links.Link, record: bytes) -> Need | None:
         return refuse_call(hub, link, record, 0, ErrorCode.BAD_REQUEST)
     cid = frame["cid"]
     topics = frame["topics"] & TOPICS if op == Op.SUBSCRIBE else 0
-    if not device.features & Feature.RECEIPTS:
-        topics &= ~Topic.RECEIPTS
+    for topic, feature in FEATURE_OF.items():
+        if not device.features & feature:
+            topics &= ~topic
     conversation = hub.conversations.get(cid)
     if topics == 0:
         known = find(device, conversation)
@@ -84,7 +86,22 @@ def on_subscription(hub: State, link: links.Link, record: bytes) -> Need | None:
     if not is_reattach(record):
         link.say_grant(handle, cid, topics)
         link.say_frames(handle, echo(op, cid, topics), done=True)
+        if conversation is not None and conversation.streaming and topics & Topic.STREAMS:
+            hub.upcalls.append(("followed", link.shard, handle, cid, device.frame_bytes_max))
     return None
+
+
+def push(hub: State, conversation: Conversation, topics: int, frame: bytes, but: tuple[int, int]) -> int:
+    """A frame that may be lost, for who follows any of the topics but (shard, handle). How many shards dropped it."""
+    dropped = 0
+    for shard in range(64):
+        if not conversation.shards >> shard & 1:
+            continue
+        if hub.links[shard].has_spare_room(frame):
+            hub.links[shard].say_topic(conversation.cid, topics, frame, but[1] if shard == but[0] else 0)
+        else:
+            dropped += 1
+    return dropped
 
 
 def is_reattach(record: bytes) -> bool:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend, Verdict
-from chatd.services.messages import bodies, commands, edits, forwards, lifetimes, mentions, pins, reactions, recalls
+from chatd.services.messages import (
+    bodies,
+    commands,
+    edits,
+    forwards,
+    lifetimes,
+    mentions,
+    pins,
+    reactions,
+    recalls,
+    streams,
+)
 from chatd.services.messages.parts import Effect
 from chatd.wire.errors import WireError
 from chatd.wire.frame import encode_extensions
@@ -33,10 +44,6 @@ ExtensionJudge = Callable[["Hub", JudgedSend, dict[str, Any]], tuple[bytes, tupl
 """hub, send, fields → the extension to store and what is staged with the event."""
 
 
-def _server_only(hub: "Hub", send: JudgedSend, fields: dict[str, Any]) -> tuple[bytes, tuple[Effect, ...]]:
-    raise CallError(ErrorCode.FORBIDDEN, "the server writes this extension itself; leave it out")
-
-
 KIND_JUDGES: dict[int, KindJudge] = {
     Kind.EDIT: edits.judge,
     Kind.RECALL: recalls.judge,
@@ -49,23 +56,28 @@ EXTENSION_JUDGES: dict[int, ExtensionJudge] = {
     EXTENSION_SEND_FORWARDED: forwards.judge,
     EXTENSION_SEND_MENTIONS: mentions.judge,
     EXTENSION_SEND_EXPIRES: lifetimes.judge,
-    EXTENSION_SEND_STREAM: _server_only,
 }
-assert set(EXTENSION_JUDGES) == SEND_JUDGED_TAGS
+assert set(EXTENSION_JUDGES) | {EXTENSION_SEND_STREAM} == SEND_JUDGED_TAGS
 
 
 def judge(hub: "Hub", send: JudgedSend) -> Verdict:
     """chatd.hub.judging.Judge"""
-    effects = KIND_JUDGES.get(send.kind, bodies.judge)(hub, send) if KINDS[send.kind].judged else ()
+    effects: tuple[Effect, ...] = ()
+    came = send
+    if EXTENSION_SEND_STREAM in send.extensions:
+        send, effects = streams.ended(hub, send, _fields(EXTENSION_SEND_STREAM, send.extensions[EXTENSION_SEND_STREAM]))
+    if KINDS[send.kind].judged:
+        effects += KIND_JUDGES.get(send.kind, bodies.judge)(hub, send)
     stored = dict(send.extensions)
-    for tag in sorted(SEND_JUDGED_TAGS & send.extensions.keys()):
+    for tag in sorted(EXTENSION_JUDGES.keys() & send.extensions.keys()):
         if not KINDS[send.kind].message:
             raise CallError(ErrorCode.BAD_REQUEST, f"extension {tag} belongs to messages only")
         stored[tag], more = EXTENSION_JUDGES[tag](hub, send, _fields(tag, send.extensions[tag]))
         effects += more
-    if stored == send.extensions:
+    if send is came and stored == came.extensions:
         return Verdict(effects)
-    return Verdict(effects, encode_extensions(tuple(sorted(stored.items()))) + send.payload, has_ext=True)
+    content = encode_extensions(tuple(sorted(stored.items()))) + send.payload
+    return Verdict(effects, content, has_ext=True, kind=send.kind)
 
 
 def _fields(tag: int, content: bytes) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from chatd.hub.flags import ConversationFlag
 from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend
 from chatd.storage.interface import EventRow
@@ -45,14 +44,6 @@ def age_s(hub: "Hub", row: EventRow) -> float:
     """How old an event is: by the monotonic clock as far back as the hub looks, else by the wall clock."""
     clock = hub.clock
     return hub.ages.age_ms(row.ts_ms, clock.wall_ms(), clock.monotonic_ms()) / 1000
-
-
-def may_write(hub: "Hub", cid: int, user: int) -> bool:
-    """As the core says of a SEND."""
-    state = hub.core.conversation(cid)
-    is_open = state is not None and not state[1] & ConversationFlag.CLOSED
-    is_muted = hub.core.muted_until_s(cid, user) * 1000 > hub.clock.wall_ms()
-    return is_open and not is_muted and has_right(hub, cid, user, Right.WRITE)
 
 
 def has_right(hub: "Hub", cid: int, user: int, right: Right) -> bool:

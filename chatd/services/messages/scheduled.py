@@ -12,7 +12,6 @@ from chatd.hub.judging import JudgedSend, Verdict
 from chatd.services.caller import Caller, Result, now_ms
 from chatd.services.messages import bodies
 from chatd.services.messages.judge import judge
-from chatd.services.messages.parts import may_write
 from chatd.storage.interface import ScheduledRow
 from chatd.storage.journal_codec import EVENT_EXT, EVENT_MESSAGE
 from chatd.wire.errors import WireError
@@ -110,7 +109,7 @@ def examined(hub: "Hub", row: ScheduledRow) -> Verdict:
         raise CallError(ErrorCode.UNSUPPORTED, f"kind {row.kind} cannot be scheduled: it is no message")
     if not reads.is_member(reads.intervals(hub.core, row.cid, row.uid)):
         raise reads.not_found()
-    if not may_write(hub, row.cid, row.uid):
+    if not reads.may_write(hub, row.cid, row.uid):
         raise CallError(ErrorCode.FORBIDDEN, "you may not write there")
     send = _send_of(row)
     if EXTENSION_SEND_REPLY_TO in send.extensions:
