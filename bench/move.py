@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,6 +79,7 @@ class Load:
         self.answered_at: list[float] = []
         self.faults: list[str] = []
         self.ends = False
+        self._writing: defaultdict[int, trio.Lock] = defaultdict(trio.Lock)
 
     async def run(self, number: int) -> None:
         stream = await trio.open_tcp_stream("127.0.0.1", self.server.port)
@@ -90,20 +92,22 @@ class Load:
         )  # fmt: skip
         pending: dict[int, bytes] = {}
         async with trio.open_nursery() as nursery:
-            while not (self.ends and not pending):
+            while True:
                 data = await stream.receive_some(65_536)
                 if not data:
                     self.faults.append(f"connection {number} was closed")
-                    break
+                    nursery.cancel_scope.cancel()
+                    return
                 while frames := framer.feed(data):
                     data = b""
                     for frame in frames:
                         await self._on(stream, frame, 1 + number, pending, nursery)
-            nursery.cancel_scope.cancel()
 
-    async def _send(self, stream: trio.SocketStream, cid: int, pending: dict[int, bytes]) -> None:
+    async def _send(
+        self, stream: trio.SocketStream, cid: int, pending: dict[int, bytes], nursery: trio.Nursery
+    ) -> None:
         begin, cseq = trio.current_time(), 0
-        while True:
+        while pending or not self.ends:
             due = int((trio.current_time() - begin) * self.rate / SENDERS)
             frames = []
             while not self.ends and cseq < due and len(pending) < IN_FLIGHT_MAX:
@@ -112,15 +116,16 @@ class Load:
                 pending[cseq] = encode(send)
                 frames.append(pending[cseq])
             self.sent += len(frames)
-            # A ping, so that a reader that waits for the end wakes up.
-            await stream.send_all(b"".join(frames) or encode(make(Op.PING, echo=b"")))
-            await trio.sleep(TICK_S if not self.ends else 10 * TICK_S)
+            async with self._writing[cid]:
+                await stream.send_all(b"".join(frames))
+            await trio.sleep(TICK_S)
+        nursery.cancel_scope.cancel()
 
     async def _on(
         self, stream: trio.SocketStream, frame: Frame, cid: int, pending: dict[int, bytes], nursery: trio.Nursery
     ) -> None:
         if frame.op == Op.WELCOME:
-            nursery.start_soon(self._send, stream, cid, pending)
+            nursery.start_soon(self._send, stream, cid, pending, nursery)
         elif frame.op == Op.SEND_ACK:
             if pending.pop(frame["cseq"], None) is None:
                 self.faults.append(f"cseq {frame['cseq']} was acknowledged twice")
@@ -129,7 +134,8 @@ class Load:
         elif frame.op == Op.SEND_NAK:
             self.refused += 1
             await trio.sleep(frame["retry_after_ms"] / 1000)
-            await stream.send_all(pending[frame["cseq"]])
+            async with self._writing[cid]:
+                await stream.send_all(pending[frame["cseq"]])
         elif frame.op in {Op.ERROR, Op.BYE}:
             self.faults.append(str(frame))
 
