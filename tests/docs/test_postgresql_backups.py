@@ -51,6 +51,11 @@ def follow(name: str, server: Postgres, directory: Path, **variables: str) -> st
     return done.stdout
 
 
+def dsn(server: Postgres, database: str) -> str:
+    """As the administrator, who follows the recipes: a base backup takes more than an owner's rights."""
+    return f"postgresql://chatd@127.0.0.1:{server.port}/{database}"
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory of PostgreSQL's user."""
@@ -61,9 +66,9 @@ def place() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-def say(dsn: str, first: int, last: int) -> int:
+def say(where: str, first: int, last: int) -> int:
     """Events first..last of conversation 1, each its own commit, those so far folded. The log epoch."""
-    with closing(PostgresStore.open(dsn)) as store:
+    with closing(PostgresStore.open(where)) as store:
         if first == 1:
             rows = [row_record("conversation", {"id": 1}), row_record("device", {"id": 1, "uid": 1})]
             store.append(1, 2, b"".join(map(codec.encode_row, rows)))
@@ -71,15 +76,15 @@ def say(dsn: str, first: int, last: int) -> int:
             event = (1, seq, TS0 + seq, 1, 1, seq, 1, seq, 0, b"event %d" % seq, 1)
             store.append(store.next_pos, 1, codec.encode_event(event))
             if seq == (first + last) // 2:
-                with closing(PostgresFolder.open(dsn, Portion)) as folder:
+                with closing(PostgresFolder.open(where, Portion)) as folder:
                     while folder.fold_once().more:
                         pass
         return store.log_epoch
 
 
-def heard(dsn: str) -> tuple[int, int, HighestIds]:
+def heard(where: str) -> tuple[int, int, HighestIds]:
     """Log epoch, seq of the last event, highest ids."""
-    with closing(PostgresStore.open(dsn)) as store:
+    with closing(PostgresStore.open(where)) as store:
         unfolded = sum(batch.record_count for batch in store.replay(store.folded_pos()))
         with closing(store.reader()) as reader, reader.view() as view:
             folded = view.conversation(1)
@@ -90,15 +95,15 @@ def heard(dsn: str) -> tuple[int, int, HighestIds]:
 def test_a_dump_is_loaded_and_clients_are_told(place: Path) -> None:
     with Postgres.running("fsync=off") as server:
         server.sql("CREATE DATABASE chatd")
-        epoch = say(server.dsn_of("chatd"), 1, 20)
+        epoch = say(dsn(server, "chatd"), 1, 20)
         follow("dump", server, place)
-        say(server.dsn_of("chatd"), 21, 30)
+        say(dsn(server, "chatd"), 21, 30)
         follow("load", server, place)
         assert "the store is sound" in follow("epoch-dump", server, place)
-        new, last, highest = heard(server.dsn_of("chatd_restored"))
+        new, last, highest = heard(dsn(server, "chatd_restored"))
         assert (last, new != epoch) == (20, True)
         assert highest.conversation > 1_000_000, "no id is given out a second time"
-        assert heard(server.dsn_of("chatd"))[:2] == (epoch, 30)
+        assert heard(dsn(server, "chatd"))[:2] == (epoch, 30)
 
 
 def test_recovery_to_a_moment(place: Path) -> None:
@@ -110,12 +115,12 @@ def test_recovery_to_a_moment(place: Path) -> None:
     archiving = ("archive_mode=on", f"archive_command={command.replace('/archive', str(archive))}")
     with Postgres.running("fsync=off", *archiving) as server:
         server.sql("CREATE DATABASE chatd")
-        epoch = say(server.dsn_of("chatd"), 1, 10)
+        epoch = say(dsn(server, "chatd"), 1, 10)
         follow("base", server, place)
-        say(server.dsn_of("chatd"), 11, 20)
+        say(dsn(server, "chatd"), 11, 20)
         # The recovery ends before the first commit of a later time.
         moment = server.sql("SELECT now()").strip()
-        say(server.dsn_of("chatd"), 21, 30)
+        say(dsn(server, "chatd"), 21, 30)
         wanted = server.sql("SELECT pg_walfile_name(pg_switch_wal())").strip()
         deadline = time.monotonic() + PATIENCE_S
         while not (archive / wanted).exists():
@@ -133,7 +138,7 @@ def test_recovery_to_a_moment(place: Path) -> None:
                 assert time.monotonic() < deadline, "the recovery does not end"
                 time.sleep(0.05)
             assert "the store is sound" in follow("epoch-recovered", recovered, place)
-            new, last, _ = heard(recovered.dsn_of("chatd"))
+            new, last, _ = heard(dsn(recovered, "chatd"))
             assert (last, new != epoch) == (20, True)
         finally:
             recovered.remove()
