@@ -141,3 +141,9 @@ class Corpus:
                 case _:
                     found.append(self.english.some(rng, 1)[0] + " " + chinese[rng.randrange(200)])
         return found[:count]
+
+    def strangers(self, count: int) -> list[str]:
+        """Frequent words that hardly ever meet in one message: every part of an index has all of them."""
+        rng = self.rng = random.Random(count)
+        english, chinese = self.english.words[:60], self.chinese.words[80:200]
+        return [" ".join([*rng.sample(english, 2), *rng.sample(chinese, 2)]) for _ in range(count)]

@@ -39,6 +39,8 @@ BATCH_RECORDS = 10_000
 FIRST_READER = 10_001
 HITS = 20
 INDEX_TIMEOUT_S = 1800
+LAG_MESSAGES = 30
+LAG_US_MAX, LAG_S_MAX = 2_000_000, 10.0
 LIFTED = ("hub.searches_per_s=0", "hub.requests_per_s=0")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -62,6 +64,7 @@ def main(
     conversations: Annotated[int, typer.Option(min=10)] = 5000,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result there.")] = None,
     plot_file: Annotated[Path | None, typer.Option("--plot", help="Latency, as SVG.")] = None,
+    equality: Annotated[bool, typer.Option(help="Compare with brute force: minutes, also beside other work.")] = True,
     keep: Annotated[Path | None, typer.Option(help="Data directory to fill, or to use again.")] = None,
 ) -> None:
     """Latency of the first page of SEARCH. Exit status 1: a page differs from brute force."""
@@ -74,13 +77,14 @@ def main(
         fill(data, corpus, messages)
     texts = sent(Corpus(conversations), messages)
     index_s = wait_for_index(directory, messages) if fresh else 0.0
-    rows = anyio.run(measure, directory, corpus, texts, queries)
+    rows = anyio.run(measure, directory, corpus, Plain(texts) if equality else None, queries)
     document: dict[str, Any] = {
         "machine": described,
         "settings": {
             "messages": messages,
             "conversations": conversations,
             "queries": queries,
+            "equality": equality,
             "index_s": index_s,
             "index_bytes": (data / SEARCH_NAME).stat().st_size,
             "text_bytes": sum(len(message.text.encode()) for _, message in texts),
@@ -185,21 +189,63 @@ def _plain(text: str) -> str:
     return " " + "  ".join(token.text for token in tokens(normalised(text))) + " "
 
 
-async def measure(
-    directory: Path, corpus: Corpus, texts: list[tuple[int, Message]], queries: int
-) -> list[dict[str, Any]]:
-    plain = Plain(texts)
-    asked = corpus.queries(queries)
+async def measure(directory: Path, corpus: Corpus, plain: Plain | None, queries: int) -> list[dict[str, Any]]:
+    asked, strangers = corpus.queries(queries), corpus.strangers(max(1, queries // 10))
     rows = []
     flags = [word for setting in LIFTED for word in ("--set", setting)]
     with ChatdServer.start(directory, "--shards", "1", *flags, inline=False) as server:
         for number, (name, cids) in enumerate(readers(corpus).items()):
             async with server.client(f"reader-{number}") as client:
-                rows.append(await of_reader(client, name, set(cids), asked, plain))
+                held = plain.readable(set(cids)) if plain else None
+                for kind, words in (("", asked), (", words that hardly meet", strangers)):
+                    rows.append(await of_reader(client, name + kind, len(cids), words, held))
+        async with server.client("reader-0") as client:
+            rows.append(await lag(client, directory / "data"))
     return rows
 
 
-async def of_reader(client: Client, name: str, cids: set[int], asked: list[str], plain: Plain) -> dict[str, Any]:
+async def lag(client: Client, data: Path) -> dict[str, Any]:
+    """From the ack of a message until SEARCH finds it, and until the index has it."""
+    found_us, indexed_us, faults = list[float](), list[float](), list[str]()
+    reader = SqliteSearchReader(data)
+    for _ in range(LAG_MESSAGES):
+        word = f"messreihe{time.time_ns()}"
+        sent = await client.send(1, word)
+        began = time.perf_counter()
+        page = await client.search_page(word, limit=HITS)
+        found_us.append((time.perf_counter() - began) * 1e6)
+        if [(hit.cid, hit.seq) for hit in page.hits] != [(1, sent.seq)]:
+            faults.append(f"{word} is not found after its ack")
+        while not has(reader, word) and time.perf_counter() < began + LAG_S_MAX:  # noqa: ASYNC110 a file has no event
+            await anyio.sleep(0.01)
+        indexed_us.append((time.perf_counter() - began) * 1e6)
+    reader.close()
+    late = sum(taken > LAG_US_MAX for taken in indexed_us)
+    return {
+        "server": "chatd",
+        "work": "from the ack into the index",
+        "operations": LAG_MESSAGES,
+        "hits": LAG_MESSAGES - len(faults),
+        "latency_us": latency(indexed_us),
+        "found_us": latency(found_us),
+        "faults": faults + [f"{late} messages were not indexed within 2 s"] * bool(late),
+    }
+
+
+def has(reader: SqliteSearchReader, word: str) -> bool:
+    with reader.view() as view:
+        last = view.blocks()[-1].number
+        return bool(view.postings(last, [word]))
+
+
+def latency(taken_us: list[float]) -> dict[str, float]:
+    quantiles = statistics.quantiles(taken_us, n=1000, method="inclusive")
+    return {"p50": quantiles[499], "p90": quantiles[899], "p99": quantiles[989], "max": max(taken_us)}
+
+
+async def of_reader(
+    client: Client, name: str, conversations: int, asked: list[str], held: list[tuple[int, int, str]] | None
+) -> dict[str, Any]:
     await client.search_page("warm up", limit=HITS)
     taken_us, found, faults = list[float](), list[list[tuple[int, int]]](), list[str]()
     for words in asked:
@@ -207,18 +253,16 @@ async def of_reader(client: Client, name: str, cids: set[int], asked: list[str],
         page = await client.search_page(words, limit=HITS)
         taken_us.append((time.perf_counter() - began) * 1e6)
         found.append([(hit.cid, hit.seq) for hit in page.hits])
-    held = plain.readable(cids)
     for words, hits in zip(asked, found, strict=True):
-        if hits != newest(held, parse_query(words)):
+        if held is not None and hits != newest(held, parse_query(words)):
             faults.append(f"{words!r} is answered otherwise than by brute force")
-    quantiles = statistics.quantiles(taken_us, n=1000, method="inclusive")
     return {
         "server": "chatd",
         "work": f"search, {name}",
         "operations": len(asked),
-        "conversations": len(cids),
+        "conversations": conversations,
         "hits": sum(map(len, found)),
-        "latency_us": {"p50": quantiles[499], "p90": quantiles[899], "p99": quantiles[989], "max": max(taken_us)},
+        "latency_us": latency(taken_us),
         "slowest": [words for _, words in sorted(zip(taken_us, asked, strict=True), reverse=True)[:5]],
         "histogram_us": [(taken, 1) for taken in sorted(taken_us)],
         "faults": faults,

@@ -78,6 +78,9 @@
 #define CHATD_EXTENSION_PULL_AROUND 3
 #define CHATD_EXTENSION_PULL_FROM_TIME 5
 #define CHATD_EXTENSION_PULL_RANGES 7
+#define CHATD_EXTENSION_PULL_FOLDED 9
+#define CHATD_EXTENSION_DELIVER_NOW 20
+#define CHATD_EXTENSION_PULL_END_OMITTED 2
 
 /* features */
 #define CHATD_FEATURE_LITE 1
@@ -200,6 +203,7 @@
 #define CHATD_KIND_ARCHIVED 44
 #define CHATD_KIND_DELETED 45
 #define CHATD_KIND_PUBLIC_NAME_CHANGED 46
+#define CHATD_KIND_RETENTION_CHANGED 50
 
 /* ephemeral_kind */
 #define CHATD_EPHEMERAL_TYPING 1
@@ -286,6 +290,10 @@
 #define CHATD_METHOD_COMMAND_LIST 209
 #define CHATD_METHOD_KIND_LIST 210
 #define CHATD_METHOD_SEARCH 220
+#define CHATD_METHOD_RETENTION_SET 221
+#define CHATD_METHOD_RETENTION_GET 222
+#define CHATD_METHOD_EVENT_VERSIONS 223
+#define CHATD_METHOD_SEARCH_REBUILD 224
 #define CHATD_METHOD_RECEIPT_GET 240
 #define CHATD_METHOD_PRESENCE_SET 241
 #define CHATD_METHOD_PRESENCE_AUDIENCE 242
@@ -398,6 +406,7 @@
 #define CHATD_LIMIT_SYNC_CURSOR_BYTES_MAX 24
 #define CHATD_LIMIT_SYNC_PAGE_CURSOR_BYTES_MAX 24
 #define CHATD_LIMIT_SYNC_PAGE_ENTRIES_COUNT_MAX 200
+#define CHATD_LIMIT_REACTION_COUNT_EMOJI_BYTES_MAX 32
 #define CHATD_LIMIT_SYNC_ENTRY_LAST_PREVIEW_BYTES_MAX 96
 #define CHATD_LIMIT_STICKER_PACK_BYTES_MAX 64
 #define CHATD_LIMIT_STICKER_NAME_BYTES_MAX 64
@@ -482,7 +491,7 @@ static const struct chatd_op_rule chatd_ops[256] = {
     [0xA0] = { 1, 1, 2, 0x00, 0, 0, 0, "SYNC" },
     [0xA1] = { 1, 2, 2, 0x02, 0, 0, 0, "SYNC_PAGE" },
     [0xA2] = { 1, 1, 2, 0x01, 1, 0, 0, "PULL" },
-    [0xA3] = { 1, 2, 2, 0x00, 1, 0, 0, "PULL_END" },
+    [0xA3] = { 1, 2, 2, 0x01, 1, 0, 0, "PULL_END" },
     [0xA4] = { 1, 3, 2, 0x00, 0, 0, 0, "SUBSCRIBE" },
     [0xA5] = { 1, 3, 2, 0x00, 0, 0, 0, "UNSUBSCRIBE" },
     [0xB0] = { 1, 1, 2, 0x00, 0, 0, 0, "REQUEST" },
@@ -495,7 +504,7 @@ struct chatd_kind_rule {
     uint8_t judged;   /* the hub looks into its payload before it is stored */
     uint32_t payload_bytes_max;  /* of a SEND; 0: kinds that only the server writes */
 };
-static const struct chatd_kind_rule chatd_kinds[47] = {
+static const struct chatd_kind_rule chatd_kinds[51] = {
     [1] = { 1, 1, 1, 0, 8192 },
     [2] = { 1, 1, 1, 0, 8192 },
     [3] = { 1, 1, 1, 1, 256 },
@@ -530,6 +539,7 @@ static const struct chatd_kind_rule chatd_kinds[47] = {
     [44] = { 1, 0, 0, 0, 0 },
     [45] = { 1, 0, 0, 0, 0 },
     [46] = { 1, 0, 0, 0, 0 },
+    [50] = { 1, 0, 0, 0, 0 },
 };
 struct chatd_close_rule {
     const char *name; /* wire, metric label and log field */

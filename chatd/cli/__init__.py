@@ -22,7 +22,7 @@ from chatd.errors import ChatdError
 COMMANDS = (
     *("serve", "init", "config", "user", "device", "token"),
     *("send", "stream", "reply", "edit", "recall", "react", "pin", "forward", "schedule", "draft"),
-    *("tail", "history", "search", "export", "receipts", "presence", "telemetry", "chat"),
+    *("tail", "history", "versions", "search", "export", "receipts", "presence", "telemetry", "chat"),
     *("group", "invite", "join", "contact", "own", "report"),
     *("command", "desk", "kinds"),
     *("decode", "check", "migrate", "backup", "restore", "epoch", "store", "why"),

@@ -7,6 +7,7 @@ import typer
 from chatd.cli.action import action, moment, user_id
 from chatd.client import Client
 from chatd.client.groups import HISTORY_ALL, PublicConversation, Restriction, RoleInfo, Rules
+from chatd.client.history import Retention
 from chatd.client.methods import Member
 from chatd.errors import ChatdError
 from chatd.wire.schema import Right
@@ -150,6 +151,18 @@ def parsed(text: str, roles_known: dict[str, int]) -> tuple[int, int]:
     except KeyError:
         rights = ", ".join(one.name.lower() for one in Right if one.name)
         raise ChatdError(f"{text!r} is not ROLE:RIGHT; rights are {rights}") from None
+
+
+@action(app, "group", "How long events are kept; with --days or --events: keep them so long, or so many.")
+async def retention(
+    client: Client,
+    cid: Cid,
+    days: Annotated[int | None, typer.Option("--days", min=0, help="0: for ever.")] = None,
+    events: Annotated[int | None, typer.Option("--events", min=0, help="The newest; 0: all.")] = None,
+) -> Retention:
+    if days is not None or events is not None:
+        await client.set_retention(cid, days, events)
+    return await client.retention(cid)
 
 
 @action(app, "group", "Nobody writes any more; --undo: they do again.")

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from chatd.cli.login import DEFAULT_DATA, As, Ca, Data, Json, Login, Server, StateFile, Token, run
-from chatd.cli.show import event_json, moment
+from chatd.cli.show import event_json, moment, safe
 from chatd.cli.tail import learn_names, update_text
-from chatd.client import Client
+from chatd.client import Client, Event
 from chatd.wire.schema import PULL_EVENTS_MAX
 
 app = typer.Typer(add_completion=False)
@@ -25,6 +25,9 @@ def history(
     to_seq: Annotated[int, typer.Option("--to-seq", min=0, help="... to this one; 0: to the newest.")] = 0,
     around: Annotated[int, typer.Option("--around", min=0, metavar="SEQ", help="Instead: the events around it.")] = 0,
     at: Annotated[str, typer.Option("--at", metavar="TIME", help="Instead: from this date or time on.")] = "",
+    folded: Annotated[
+        bool, typer.Option("--folded", help="Messages as they are now: edits and recalls applied, reactions counted.")
+    ] = False,
     as_json: Json = False,
     server: Server = None,
     data: Data = DEFAULT_DATA,
@@ -40,22 +43,36 @@ def history(
                 await conversations(client, as_json)
                 return
             names: dict[int, str] = {}
-            if at:
-                events = await client.at(cid, moment(at), after=min(last, PULL_EVENTS_MAX))
-            elif around:
-                events = await client.around(cid, around, min(last, PULL_EVENTS_MAX - 1) // 2, last // 2)
-            elif from_seq:
-                events = [event async for event in client.log(cid, from_seq, to_seq)]
+            newest = await client.history(cid, 1, 1, 1)
+            if at or around:
+                before = min(last, PULL_EVENTS_MAX - 1) // 2 if around else 0
+                from_ms = moment(at) if at else None
+                count = min(last, PULL_EVENTS_MAX)
+                page = await client.history(cid, around, 0, count, before=before, from_ms=from_ms, folded=folded)
+                events = page.events
             else:
-                events = await client.latest(cid, last)
+                start = from_seq or max(1, newest.head_seq + 1 - last)
+                events = [event async for event in client.log(cid, start, to_seq, folded=folded)]
+            if not as_json and newest.floor_seq > 1 and (not events or events[0].seq == newest.floor_seq):
+                typer.echo(f"{cid}:1-{newest.floor_seq - 1}  (not kept, or from before you came)")
             for event in events:
                 if as_json:
                     typer.echo(json.dumps(event_json(event), ensure_ascii=False))
                 else:
                     await learn_names(client, event, names)
-                    typer.echo(update_text(event, names))
+                    typer.echo(update_text(event, names) + marks_now(event))
 
     run(main, login)
+
+
+def marks_now(event: Event) -> str:
+    """What became of a message, behind its text; "" where the event is shown as it was sent."""
+    now = event.now
+    marks = ["(edited)"] if now.edit_seq else []
+    marks += ["(pinned)"] if now.pinned else []
+    marks += [f"{safe(reaction.emoji)} {reaction.count}" for reaction in now.reactions]
+    marks += [f"and {now.other_reactions} more"] if now.other_reactions else []
+    return "".join(f"  {mark}" for mark in marks)
 
 
 async def conversations(client: Client, as_json: bool) -> None:

@@ -16,13 +16,18 @@ INCOMPLETE = "chatd: the server's index is being made; older messages may be mis
 
 @app.command(help="Print messages that have all the words, newest first. Only what this user may read is found.")
 def search(
-    words: Annotated[list[str], typer.Argument(help="Chinese needs no spaces: any part of a sentence is found.")],
     user: As,
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Chinese needs no spaces: any part of a sentence is found.")
+    ] = None,
     cid: Annotated[int, typer.Option("--in", min=0, metavar="CID", help="In this conversation only.")] = 0,
     sender: Annotated[str, typer.Option("--from", metavar="USER", help="From this user only.")] = "",
     since: Annotated[str, typer.Option("--since", metavar="TIME", help="Not before this date or time.")] = "",
     until: Annotated[str, typer.Option("--until", metavar="TIME", help="Not after it.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="So many of the newest.")] = 20,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Instead, for administrators: have the server make its index anew.")
+    ] = False,
     as_json: Json = False,
     server: Server = None,
     data: Data = DEFAULT_DATA,
@@ -30,16 +35,21 @@ def search(
     state: StateFile = None,
     tls: Ca = None,
 ) -> None:
+    if bool(words) == rebuild:
+        raise typer.BadParameter("words to look for, or --rebuild")
     login = Login("search", user, server, data, token, state, tls)
     since_ms, until_ms = (moment(text) if text else 0 for text in (since, until))
 
     async def main() -> None:
         async with login.client() as client:
+            if rebuild:
+                await client.rebuild_search()
+                return
             by = (await client.user_named(sender)).id if sender else 0
             left, cursor = limit, b""
             while left:
                 page = await client.search_page(
-                    " ".join(words),
+                    " ".join(words or ()),
                     cid=cid,
                     sender=by,
                     since_ms=since_ms,

@@ -39,6 +39,12 @@ def event_json(event: Event) -> dict[str, Any]:
             shown[name] = value
     if event.mentions:
         shown["mentions"] = sorted(event.mentions)
+    if event.now.edit_seq:
+        shown |= {"edit_seq": event.now.edit_seq, "edited_ms": event.now.edited_ms}
+    if event.now.pinned:
+        shown["pinned"] = True
+    if event.now.reactions:
+        shown["reactions"] = {reaction.emoji: reaction.count for reaction in event.now.reactions}
     fields = system_fields(event)
     if event.kind in (Kind.TEXT, Kind.MARKDOWN):
         shown["text"] = event.text
@@ -53,6 +59,7 @@ def event_json(event: Event) -> dict[str, Any]:
 WHAT_HAPPENED: dict[int, str] = {
     Kind.INFO_CHANGED: "changed the topic to {topic}",
     Kind.RULES_CHANGED: "changed the rules: slow mode {slow_mode_s} s",
+    Kind.RETENTION_CHANGED: "changed what is kept: {days} days, {events} events (0: all)",
     Kind.MEMBER_BANNED: "banned {user}",
     Kind.BAN_LIFTED: "lifted the ban of {user}",
     Kind.MEMBER_JOINED: "{user} joined",

@@ -29,7 +29,7 @@ from chatd.client.errors import (
     WithdrawnError,
 )
 from chatd.client.folded import Folded, Message
-from chatd.client.history import Hit, Hits
+from chatd.client.history import Hit, Hits, Retention, Version
 from chatd.client.inbox import Page
 from chatd.client.login import Credential
 from chatd.client.model import (
@@ -39,9 +39,11 @@ from chatd.client.model import (
     Gap,
     Link,
     Notice,
+    Now,
     Overview,
     Presence,
     Promise,
+    Reaction,
     Receipt,
     Reset,
     RunningStream,
@@ -87,14 +89,17 @@ __all__ = [
     "NotFoundError",
     "NotPermittedError",
     "Notice",
+    "Now",
     "OutboxFullError",
     "Overview",
     "Page",
     "Presence",
     "Promise",
+    "Reaction",
     "Receipt",
     "RefusedError",
     "Reset",
+    "Retention",
     "RunningStream",
     "SendFailed",
     "Sent",
@@ -108,6 +113,7 @@ __all__ = [
     "UnavailableError",
     "UnreachableError",
     "Update",
+    "Version",
     "WithdrawnError",
     "tls_context",
 ]

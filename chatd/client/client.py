@@ -23,7 +23,7 @@ from anyio.abc import ByteStream, TaskGroup
 
 from chatd.client.commands import CommandMethods
 from chatd.client.errors import ClientError, ClosedError, NoAnswerError, UnreachableError
-from chatd.client.history import beginning
+from chatd.client.history import asked_by
 from chatd.client.inbox import Page
 from chatd.client.login import Credential
 from chatd.client.model import Event, Overview, Promise, Sent, Settings
@@ -217,13 +217,15 @@ class Client(CommandMethods, Telling):
         *,
         before: int = 0,
         from_ms: int | None = None,
+        folded: bool = False,
         timeout_s: float = 30.0,
     ) -> Page:
         """Events from_seq..to_seq (0: to the newest), at most `limit` (1 to 200); positions are not touched.
 
-        from_ms: from that time (Unix milliseconds) instead of from_seq. before: begin so many events earlier.
+        from_ms: from that time (Unix milliseconds) instead of from_seq. before: begin so many events earlier. folded:
+        messages as they are now (Event.now), without the events that only change others (Page.omitted).
         """
-        asked = beginning(before, from_ms)
+        asked = asked_by(before, from_ms, folded)
         promise = self._usable().inbox.ask(cid, from_seq, to_seq, max(1, min(limit, schema.PULL_EVENTS_MAX)), asked)
         if promise is None:
             raise ClientError("too many history requests wait for an answer")

@@ -38,21 +38,45 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """What a message said from that event on: its own, then those of its edits."""
+
+    seq: int
+    time_ms: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What a conversation keeps, 0: everything; server_…: what any conversation of the server keeps. The less decides.
+    floor_seq: the first event that is still there.
+    """
+
+    days: int
+    events: int
+    server_days: int
+    server_events: int
+    floor_seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hits:
     """One page, newest first. cursor: of the next one, empty at the end. complete: False while the server's index is
-    being made and older messages may be missing.
+    being made and older messages may be missing. floor_seq: of the conversation asked for, nothing is below it; 0: of
+    all.
     """
 
     hits: list[Hit]
     cursor: bytes
     complete: bool
+    floor_seq: int = 0
 
 
-def beginning(before: int, from_ms: int | None) -> Extensions:
-    """Of a PULL that begins elsewhere than at from_seq."""
+def asked_by(before: int, from_ms: int | None, folded: bool) -> Extensions:
+    """Of a PULL that begins elsewhere than at from_seq, or wants messages as they are now."""
     around = ((schema.EXTENSION_PULL_AROUND, varint.encode(before)),) if before else ()
     at = ((schema.EXTENSION_PULL_FROM_TIME, time40.encode(from_ms)),) if from_ms is not None else ()
-    return around + at
+    return around + at + (((schema.EXTENSION_PULL_FOLDED, varint.encode(0)),) if folded else ())
 
 
 class HistoryMethods(Methods):
@@ -67,6 +91,7 @@ class HistoryMethods(Methods):
         *,
         before: int = 0,
         from_ms: int | None = None,
+        folded: bool = False,
         timeout_s: float = 30.0,
     ) -> Page:
         raise NotImplementedError
@@ -79,13 +104,42 @@ class HistoryMethods(Methods):
         """The first `after` events of that time (Unix milliseconds) or later, and `before` earlier ones."""
         return (await self.history(cid, 0, 0, before + after, before=before, from_ms=time_ms)).events
 
-    async def log(self, cid: int, from_seq: int = 1, to_seq: int = 0) -> AsyncIterator[Event]:
-        """All events from_seq..to_seq (0: to the newest), oldest first, a page in memory at a time."""
+    async def log(self, cid: int, from_seq: int = 1, to_seq: int = 0, *, folded: bool = False) -> AsyncIterator[Event]:
+        """All events from_seq..to_seq (0: to the newest), oldest first, a page in memory at a time.
+
+        folded: messages as they are now, see Event.now; what only changes other events is left out.
+        """
         while from_seq:
-            page = await self.history(cid, from_seq, to_seq, schema.PULL_EVENTS_MAX)
+            page = await self.history(cid, from_seq, to_seq, schema.PULL_EVENTS_MAX, folded=folded)
             for event in page.events:
                 yield event
             from_seq = page.next_seq
+
+    async def versions(self, cid: int, seq: int) -> list[Version]:
+        """What a message has said, the oldest first. For its author and for moderators: ForbiddenError for others, and
+        NotFoundError when it was recalled or has expired.
+        """
+        found: list[Version] = []
+        more = True
+        while more:
+            after = found[-1].seq if found else 0
+            result = await self.request(Method.EVENT_VERSIONS, {1: cid, 2: seq, 3: after})
+            found += [Version(*row) for row in result[1]]
+            more = bool(result[2])
+        return found
+
+    async def retention(self, cid: int) -> Retention:
+        """How long the conversation keeps its events, and the first one that it still has."""
+        result = await self.request(Method.RETENTION_GET, {1: cid})
+        return Retention(*(result[key] for key in range(1, 6)))
+
+    async def set_retention(self, cid: int, days: int | None = None, events: int | None = None) -> int:
+        """Keep events so long, and so many of the newest; 0: all, None: as it is. What is gone does not come back."""
+        return int((await self.request(Method.RETENTION_SET, {1: cid, 2: days, 3: events}))[1])
+
+    async def rebuild_search(self) -> None:
+        """For administrators: have the server make its index of search anew."""
+        await self.request(Method.SEARCH_REBUILD)
 
     async def search_page(
         self,
@@ -102,7 +156,7 @@ class HistoryMethods(Methods):
         """Messages with all the words, newest first; 0 and () ask for any. A short page may still have a cursor."""
         params: dict[int, Any] = {1: words, 2: cid, 3: sender, 4: list(kinds), 5: since_ms, 6: until_ms, 7: limit}
         result = await self.request(Method.SEARCH, {**params, 8: cursor})
-        return Hits([_hit(*row) for row in result[1]], bytes(result[2]), bool(result[3]))
+        return Hits([_hit(*row) for row in result[1]], bytes(result[2]), bool(result[3]), int(result.get(4, 0)))
 
     async def search(self, words: str, **filters: Any) -> AsyncIterator[Hit]:
         """All of search_page's pages, asked for as they are needed."""

@@ -34,12 +34,15 @@ RANGES_BYTES_MAX = schema.EXTENSION_BYTES_MAX - 8
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Events of one PULL, ascending. next_seq: go on from there, 0 when the range is complete."""
+    """Events of one PULL, ascending. next_seq: go on from there, 0 when the range is complete. floor_seq: nothing below
+    it can be read (any more). omitted: of a folded page the (first, last) seqs that only change other events.
+    """
 
     events: list[Event]
     next_seq: int
     head_seq: int
     floor_seq: int
+    omitted: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -208,7 +211,15 @@ class Inbox:
             conversation.fresh = False
         self._state.set_heads(heads, cursor)
 
-    def on_pull_end(self, cid: int, next_seq: int, head_seq: int, floor_seq: int, now: float) -> None:
+    def on_pull_end(
+        self,
+        cid: int,
+        next_seq: int,
+        head_seq: int,
+        floor_seq: int,
+        now: float,
+        omitted: tuple[tuple[int, int], ...] = (),
+    ) -> None:
         pull = self.pulls.pop(cid, None)
         if pull is None:
             return
@@ -216,7 +227,7 @@ class Inbox:
             self._left_over(pull, now)
             return
         if pull.promise is not None:
-            pull.promise.resolve(Page(pull.events, next_seq, head_seq, floor_seq))
+            pull.promise.resolve(Page(pull.events, next_seq, head_seq, floor_seq, omitted))
             return
         conversation = self.conversations[cid]
         self._raise_floor(conversation, min(floor_seq, conversation.head + 1))

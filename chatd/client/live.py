@@ -1,7 +1,7 @@
 """A live session: what each frame of the server does, and what goes out when."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chatd.client.errors import refused
 from chatd.client.live_streams import LiveStreams
@@ -251,7 +251,10 @@ class Live:
             self._sync_cursor, self._sync_at = frame["cursor"], now
 
     def _on_pull_end(self, frame: Frame, now: float) -> None:
-        self._session.inbox.on_pull_end(frame["cid"], frame["next_seq"], frame["head_seq"], frame["floor_seq"], now)
+        said: dict[str, Any] = frame.extension(schema.EXTENSION_PULL_END_OMITTED) or {"ranges": ()}
+        omitted = tuple((row["from_seq"], row["from_seq"] + row["count"] - 1) for row in said["ranges"])
+        end = (frame["cid"], frame["next_seq"], frame["head_seq"], frame["floor_seq"])
+        self._session.inbox.on_pull_end(*end, now, omitted)
 
     # ------------------------------------------------------------ answers and refusals
 
@@ -344,7 +347,6 @@ class Live:
 def overview(entry: dict[str, object]) -> Overview:
     """A SYNC entry as the application sees it."""
     values = dict(entry)
-    values.pop("floor_seq")
     values["member"] = values.pop("state") == MemberState.MEMBER
     values["last_time_ms"] = to_unix_ms(values.pop("last_time"))  # type: ignore[arg-type]
     return Overview(**values)  # type: ignore[arg-type]

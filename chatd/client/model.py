@@ -11,6 +11,7 @@ from chatd.wire.schema import (
     EXTENSION_DELIVER_EXPIRES,
     EXTENSION_DELIVER_FORWARDED,
     EXTENSION_DELIVER_MENTIONS,
+    EXTENSION_DELIVER_NOW,
     EXTENSION_DELIVER_REPLY_TO,
     EXTENSION_DELIVER_STREAM,
     EXTENSIONS,
@@ -19,6 +20,7 @@ from chatd.wire.schema import (
     Op,
     PresenceState,
 )
+from chatd.wire.time40 import to_unix_ms
 
 Value = TypeVar("Value")
 
@@ -64,6 +66,28 @@ class Sent:
     seq: int
     time_ms: int
     dup: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """How many users reacted so to a message. mine: this one, too."""
+
+    emoji: str
+    count: int
+    mine: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What became of a message. edit_seq: of its newest edit, 0: as it was sent. reactions: the most frequent first;
+    other_reactions: how many emoji more there are.
+    """
+
+    pinned: bool = False
+    edit_seq: int = 0
+    edited_ms: int = 0
+    reactions: tuple[Reaction, ...] = ()
+    other_reactions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +166,16 @@ class Event:
     def truncated(self) -> bool:
         """Whoever wrote the stream has not ended it: this is what had come."""
         return bool(self.extension(EXTENSION_DELIVER_STREAM).get("flags", 0) & 1)
+
+    @property
+    def now(self) -> "Now":
+        """Of an event of a folded page: what became of it."""
+        fields = self.extension(EXTENSION_DELIVER_NOW)
+        if not fields:
+            return Now()
+        reactions = tuple(Reaction(row["emoji"], row["count"], bool(row["mine"])) for row in fields["reactions"])
+        edited_ms = to_unix_ms(fields["edited"]) if fields["edit_seq"] else 0
+        return Now(bool(fields["flags"] & 1), fields["edit_seq"], edited_ms, reactions, fields["others"])
 
     def done(self) -> None:
         """The application has dealt with this and all earlier events of the conversation: the position is stored."""
@@ -274,12 +308,15 @@ Signal = Ephemeral | Streaming | Receipt | Followed | Notice | Presence | Link |
 
 @dataclass(slots=True)
 class Overview:
-    """What is known of a conversation without its events: enough for a list. unread counts messages, not events."""
+    """What is known of a conversation without its events: enough for a list. unread counts messages, not events.
+    Below floor_seq nothing can be read (any more).
+    """
 
     cid: int
     kind: int = ConversationKind.DIRECT
     member: bool = True
     head_seq: int = 0
+    floor_seq: int = 0
     message_count: int = 0
     read_seq: int = 0
     read_count: int = 0

@@ -5,10 +5,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Self
 
+import anyio.lowlevel
+
 from chatd.client.errors import ClosedError
 from chatd.client.model import Event, Signal, Update
 from chatd.client.session import ClientSession
 from chatd.wire.schema import Close
+
+# An application that is never kept waiting would keep the connection waiting: the next PULL, ACKs, heartbeats.
+UPDATES_IN_A_ROW_MAX = 32
 
 Wait = Callable[[], Awaitable[None]]
 
@@ -22,12 +27,17 @@ class Updates:
         self._wait = wait
         self._taken = taken
         self._last: Update | None = None
+        self._in_a_row = 0
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Update:
         inbox = self._session.inbox
+        self._in_a_row += 1
+        if self._in_a_row > UPDATES_IN_A_ROW_MAX:
+            self._in_a_row = 0
+            await anyio.lowlevel.checkpoint()
         if self._last is not None:
             inbox.confirm(self._last)
             self._last = None

@@ -269,6 +269,11 @@ class Hub(Section):
     """Kinds of messages beside those of plugins. Read at start only."""
     stream_idle_s: Annotated[int, Field(ge=1, le=600)] = 30
     """A live stream of which nothing comes for so long ends as truncated."""
+    retention_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+    """How long conversations keep events; older ones are deleted, by the wall clock. A conversation may keep less.
+    0: for ever."""
+    retention_events: Annotated[int, Field(ge=0, le=10**9)] = 0
+    """How many of its newest events a conversation keeps, and up to an eighth more. It may keep less. 0: all."""
     calls_in_progress_max: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """SYNC, PULL and REQUEST being worked on; more get BUSY."""
     pulls_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 10

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import trio
 
-from chatd.hub import frames, ranges, reads, sync
+from chatd.hub import folding, frames, ranges, reads, sync
 from chatd.hub.frames import CallError
 from chatd.wire.schema import HEADER_BYTES, ErrorCode, Op
 
@@ -130,6 +130,8 @@ class Calls:
                 return await sync.answer(self._hub, call)
             case Op.PULL:
                 pull = frames.decode_pull(call.body, call.flags)
+                if pull.folded is not None:
+                    return await folding.answer(self._hub, call, pull)
                 if pull.ranges:
                     return await ranges.answer(self._hub, call, pull)
                 return await reads.answer(self._hub, call, pull)

@@ -4,7 +4,8 @@ Events on their way out never pass here but for PULL below the tail. Everything 
 CallError and never trusts a length.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgpack
@@ -19,8 +20,10 @@ from chatd.wire.schema import (
     EXTENSION_BYTES_MAX,
     EXTENSION_PULL_AROUND,
     EXTENSION_PULL_BYTE_RANGE,
+    EXTENSION_PULL_FOLDED,
     EXTENSION_PULL_FROM_TIME,
     EXTENSION_PULL_RANGES,
+    EXTENSION_SEND_EXPIRES,
     FLAG_DELIVER_HISTORY,
     FLAG_DELIVER_STUB,
     FLAG_DELIVER_TOMBSTONE,
@@ -69,6 +72,8 @@ class PullCall(NamedTuple):
     """Unix milliseconds: begin at the first event of this time or later, instead of from_seq"""
     ranges: tuple[tuple[int, int, int], ...] = ()
     """cid, from_seq, to_seq of many conversations"""
+    folded: int | None = None
+    """flags: messages as they are now"""
 
 
 class RequestCall(NamedTuple):
@@ -169,6 +174,7 @@ _PULL_EXTENSIONS: dict[int, tuple[str, Callable[[_Body], Any]]] = {
     EXTENSION_PULL_AROUND: ("before", _Body.varint),
     EXTENSION_PULL_FROM_TIME: ("from_ms", _Body.time_ms),
     EXTENSION_PULL_RANGES: ("ranges", _Body.ranges),
+    EXTENSION_PULL_FOLDED: ("folded", _Body.varint),
 }
 
 
@@ -289,6 +295,25 @@ def payload_of(row: EventRow) -> bytes:
     return body.rest()
 
 
+def extensions_of(row: EventRow) -> dict[int, bytes]:
+    """The entries of its extension block by tag; none of a tombstone."""
+    found: dict[int, bytes] = {}
+    if row.flags & EVENT_EXT and not row.flags & EVENT_TOMBSTONE:
+        body = _Body(row.body)
+        length = body.varint()
+        block = _Body(body.take(length))
+        while block._at < length:
+            tag = block.varint()
+            found[tag] = block.take(block.varint())
+    return found
+
+
+def expires_ms(row: EventRow) -> int:
+    """From when on nothing of it may be shown, Unix time; 0: never."""
+    seconds = extensions_of(row).get(EXTENSION_SEND_EXPIRES)
+    return 0 if seconds is None else row.ts_ms + 1000 * _Body(seconds).varint()
+
+
 def deliver_history(row: EventRow, frame_bytes_max: int) -> bytes:
     """DELIVER flagged HISTORY; a stub where the event is over what this client can receive."""
     flags, content = FLAG_DELIVER_HISTORY, row.body
@@ -303,8 +328,19 @@ def deliver_history(row: EventRow, frame_bytes_max: int) -> bytes:
     return frame(Op.DELIVER, flags, head + content)
 
 
-def pull_end(cid: int, next_seq: int, head_seq: int, floor_seq: int) -> bytes:
-    return frame(Op.PULL_END, 0, varint(cid) + varint(next_seq) + varint(head_seq) + varint(floor_seq))
+def extension_block(entries: Mapping[int, bytes]) -> bytes:
+    """Without the length that stands before it."""
+    return b"".join(varint(tag) + varint(len(content)) + content for tag, content in sorted(entries.items()))
+
+
+def pull_end(
+    cid: int, next_seq: int, head_seq: int, floor_seq: int, extensions: Mapping[int, bytes] = MappingProxyType({})
+) -> bytes:
+    body = varint(cid) + varint(next_seq) + varint(head_seq) + varint(floor_seq)
+    if not extensions:
+        return frame(Op.PULL_END, 0, body)
+    block = extension_block(extensions)
+    return frame(Op.PULL_END, FLAG_EXT, body + varint(len(block)) + block)
 
 
 def chunks(

@@ -26,6 +26,7 @@ from chatd.hub.presence import Presence
 from chatd.hub.reads import not_found
 from chatd.hub.recovery import FreeGate, recover
 from chatd.hub.redactions import Redactions
+from chatd.hub.retention import Retention
 from chatd.hub.rights import Roles
 from chatd.hub.rows import Missing, MissingConversation, MissingRows, Rows
 from chatd.hub.rpc import Rpc, RpcMethod
@@ -92,7 +93,7 @@ class Hub:
         self.rows = Rows(core, store.stored_ids())
         self.memberships = Memberships(core)
         self.redactions = Redactions(core)
-        self.events = Events(core, self.redactions)
+        self.events = Events(core, self.redactions, self.rows)
         self.ages = AgeWatch()
         self.loader = Loader(core, store.reader(), self.rows, self.events, in_thread)
         self.search = Search(self, store.reader(), search_index or EmptySearchReader(), in_thread)
@@ -110,6 +111,7 @@ class Hub:
         self.judging = Judging(self, judge)
         self.kinds = dict(kinds or {})
         self.timers = Timers(self, dict(timed or {}))
+        self.retention = Retention(self)
         self._free_gate = FreeGate(core, clock)
         self._sleep: trio.CancelScope | None = None
         self._handlers = self._upcall_handlers()
@@ -208,6 +210,7 @@ class Hub:
             nursery.start_soon(self._serve)
             nursery.start_soon(self.presence.run)
             nursery.start_soon(self.timers.run)
+            nursery.start_soon(self.retention.run)
             nursery.start_soon(self.store.lost)
             task_status.started()
             await self._obey(commands)
@@ -299,6 +302,7 @@ class Hub:
         self.redactions.folded(folded_pos)
         self.events.folded()
         self.loader.folded(folded_pos)
+        self.retention.folded(folded_pos)
         self._free_gate.on_folded(folded_pos)
         self.wake()
 

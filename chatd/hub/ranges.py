@@ -9,7 +9,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from chatd.hub import frames, reads
+from chatd.hub import floors, frames, reads
 from chatd.hub.core import Core
 from chatd.hub.frames import CallError, PullCall
 from chatd.hub.redactions import shown
@@ -45,6 +45,7 @@ async def answer(hub: "Hub", call: "Call", pull: PullCall) -> bytes:
     core, wanted = hub.core, [Range(*row) for row in pull.ranges]
     await hub.loader.load("conversation", {row.cid for row in wanted if core.conversation(row.cid) is None})
     await hub.lookup(lambda: reads.hidden(hub.rows, call.user, {row.cid for row in wanted}))
+    await hub.lookup(lambda: floors.rows_of(hub.rows, {row.cid for row in wanted}))
     events_max = min(pull.limit or PULL_EVENTS_MAX, PULL_EVENTS_MAX, call.window_frames)
     bytes_max = min(PULL_BYTES_MAX, call.window_bytes)
     parts = [_part(core, hub.rows, call.user, row) for row in wanted]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgpack
 
-from chatd.hub import frames
+from chatd.hub import floors, frames
 from chatd.hub.core import Core, Interval
 from chatd.hub.flags import ConversationFlag
 from chatd.hub.frames import CallError, PullCall
@@ -71,15 +71,17 @@ class Readable(NamedTuple):
 
 
 def readable(core: Core, rows: Rows, cid: int, user: int) -> Readable:
-    """The one place that says which events of a conversation a user may read: those of the intervals of membership,
-    without what the user has deleted for him- or herself.
+    """The one place that says which events of a conversation a user may read: those of the intervals of membership that
+    retention has left, without what the user has deleted for him- or herself.
     """
     found = intervals(core, cid, user)
     state = core.conversation(cid)
     if state is None:
         raise MissingConversation(cid)
     spans = [(join, leave or state[2]) for _, _, join, leave, *_ in found]
-    head_seq, floor_seq = max(end for _, end in spans), min(start for start, _ in spans)
+    kept_seq = floors.floor_seq(rows, cid)
+    head_seq, floor_seq = max(end for _, end in spans), max(kept_seq, min(start for start, _ in spans))
+    spans = [(max(start, kept_seq), end) for start, end in spans if end >= kept_seq]
     own = hidden(rows, user, [cid]).get(cid)
     if own is None:
         return Readable(head_seq, floor_seq, spans)
@@ -126,11 +128,12 @@ async def answer(hub: "Hub", call: "Call", pull: PullCall) -> bytes:
     if pull.byte_range is not None:
         return await _chunks(hub, call, pull)
     events_max = min(pull.limit or PULL_EVENTS_MAX, PULL_EVENTS_MAX, call.window_frames)
-    walk = _Walk(hub, call, pull.cid, events_max, min(PULL_BYTES_MAX, call.window_bytes))
-    return await walk.run(await _first_seq(hub, call.user, pull), pull.to_seq)
+    walk = Walk(hub, call, pull.cid, events_max, min(PULL_BYTES_MAX, call.window_bytes))
+    next_seq, may = await walk.walk(await first_seq(hub, call.user, pull), pull.to_seq)
+    return b"".join((*walk.out, frames.pull_end(pull.cid, next_seq, may.head_seq, may.floor_seq)))
 
 
-async def _first_seq(hub: "Hub", user: int, pull: PullCall) -> int:
+async def first_seq(hub: "Hub", user: int, pull: PullCall) -> int:
     """Where the page begins: as asked, from a time on, and some events earlier."""
     may = await hub.lookup(lambda: readable(hub.core, hub.rows, pull.cid, user))
     seq = pull.from_seq if pull.from_ms is None else await _seq_at(hub, user, pull.cid, may, pull.from_ms)
@@ -185,8 +188,8 @@ def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
     return low
 
 
-class _Walk:
-    """One page: ascending over what the user may read, tail and database."""
+class Walk:
+    """One page: ascending over what the user may read, tail and database. out: its DELIVERs."""
 
     def __init__(self, hub: "Hub", call: "Call", cid: int, events_max: int, bytes_max: int) -> None:
         self._hub = hub
@@ -194,19 +197,22 @@ class _Walk:
         self._cid = cid
         self._events_left = events_max
         self._bytes_left = bytes_max
-        self._out: list[bytes] = []
+        self.out: list[bytes] = []
 
-    async def run(self, from_seq: int, to_seq: int) -> bytes:
+    async def walk(self, from_seq: int, to_seq: int) -> tuple[int, Readable]:
+        """Where to go on, 0 at the end of the range; and what the user may read. Someone removed while a thread was
+        reading must not get what came after the removal: what was read is within an earlier, not larger, Readable.
+        """
         core = self._hub.core
         seq = max(1, from_seq)
         for reads_left in range(DATABASE_READS_PER_PULL_MAX, -1, -1):
             may = await self._hub.lookup(lambda: readable(core, self._hub.rows, self._cid, self._call.user))
             span = span_at(may, seq, to_seq)
             if span is None:
-                return self._end(0, may)
+                return 0, may
             seq, end = span
             if self._events_left <= 0 or self._bytes_left <= 0 or not reads_left:
-                return self._end(seq, may)
+                return seq, may
             floor = self._tail_floor()
             if floor <= seq:
                 seq = self._from_tail(seq, end)
@@ -220,12 +226,6 @@ class _Walk:
     def _tail_floor(self) -> int:
         state = self._hub.core.conversation(self._cid)
         return 1 << 62 if state is None else self._hub.core.tail_floor(self._cid, state[2])
-
-    def _end(self, next_seq: int, may: Readable) -> bytes:
-        # Someone removed while a thread was reading must not get what came after the removal: it is cut by `may`, which
-        # is never older than the last read, and everything in `_out` was within an earlier, not larger, `may`.
-        self._out.append(frames.pull_end(self._cid, next_seq, may.head_seq, may.floor_seq))
-        return b"".join(self._out)
 
     def _from_tail(self, seq: int, end: int) -> int:
         """The next seq. No await: what it reads is what `may` was made of."""
@@ -264,7 +264,7 @@ class _Walk:
         return next_seq
 
     def _add(self, found: bytes, count: int) -> None:
-        self._out.append(found)
+        self.out.append(found)
         self._events_left -= count
         self._bytes_left -= len(found)
 

@@ -16,21 +16,16 @@ from typing import Any, NamedTuple
 
 from chatd.hub.core import Core
 from chatd.hub.frames import CallError
-from chatd.storage.interface import (
-    ROW_TABLES,
-    ApiKeyRow,
-    ConversationRow,
-    DeviceRow,
+from chatd.storage.interface import ROW_TABLES, ApiKeyRow, ConversationRow, DeviceRow, HighestIds, UserRow, row_record
+from chatd.storage.message_rows import (
     DraftRow,
     EditRow,
     ExpiryRow,
-    HighestIds,
     MentionRow,
     PinRow,
     ReactionRow,
+    RetentionRow,
     ScheduledRow,
-    UserRow,
-    row_record,
 )
 from chatd.storage.people_rows import (
     CaseRow,
@@ -102,6 +97,7 @@ TABLES = {
         Table("desk", DeskRow, lambda row: row.name),
         Table("service_case", CaseRow, lambda row: row.cid, listed_by="desk"),
         Table("live_stream", StreamRow, lambda row: row[:2], groups=(0,)),
+        Table("retention", RetentionRow, lambda row: row[:1]),
     )
 }
 
@@ -206,6 +202,16 @@ class Rows:
             raise MissingRows([name])
         self._cache.move_to_end(name)
         return self.overlaid(table, self._cache[name], *key)
+
+    def find_groups(self, table: str, keys: Iterable[tuple[Hashable, ...]]) -> list[list[Any]]:
+        """find_group for each key. MissingRows names all that nobody knows, so that one read brings them."""
+        wanted = list(keys)
+        self._cached_max = max(self._cached_max, 4 * len(wanted))
+        names = [Name(table, key, group=True) for key in wanted]
+        missing = [name for name in names if name not in self._cache]
+        if missing:
+            raise MissingRows(missing)
+        return [self.find_group(table, *key) for key in wanted]
 
     def overlaid(self, table: str, read: Iterable[Any], *key: Hashable) -> list[Any]:
         """What a reader found of a group, as it is now."""

@@ -54,6 +54,11 @@ class HubSettings:
     stream_idle_s: int = 30
     """A live stream of which nothing comes for so long ends as truncated."""
 
+    retention_days: int = 0
+    """How long any conversation keeps its events; 0: for ever."""
+    retention_events: int = 0
+    """How many of the newest events any conversation keeps; 0: all."""
+
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any]) -> "HubSettings":
         """The fields that the configuration's section has; its other keys are the core's and the shards'."""

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from chatd.errors import PeerProtocolError
-from chatd.hub import frames, reads
+from chatd.hub import floors, frames, reads
 from chatd.hub.core import Core
 from chatd.hub.frames import CallError, SyncEntry
 from chatd.hub.redactions import shown
 from chatd.storage.interface import EventRow, MembershipRow, View
+from chatd.storage.message_rows import RetentionRow
 from chatd.storage.people_rows import OwnSettingRow
 from chatd.storage.search.interface import CID_MAX
 from chatd.wire import sync_cursor
@@ -27,6 +28,7 @@ from chatd.wire.schema import (
     PULL_BYTES_MAX,
     PULL_EVENTS_MAX,
     SYNC_ENTRIES_MAX,
+    TIME_EPOCH_MS,
     ErrorCode,
     Kind,
     MemberState,
@@ -81,12 +83,15 @@ async def answer(hub: "Hub", call: "Call") -> bytes:
     limit = min(sync.limit or SYNC_ENTRIES_MAX, SYNC_ENTRIES_MAX)
     drafts, more = await _drafts(hub, call.user, cursor, limit)
     last = await _last_events(hub, call.user, drafts)
-    hidden = await hub.lookup(lambda: reads.hidden(hub.rows, call.user, [draft.cid for draft in drafts]))
+    cids = [draft.cid for draft in drafts]
+    hidden = await hub.lookup(lambda: reads.hidden(hub.rows, call.user, cids))
+    kept = await hub.lookup(lambda: floors.rows_of(hub.rows, cids))
 
     entries: list[bytes] = []
     room = call.frame_bytes_max - PAGE_HEAD_BYTES
     for draft in drafts:
-        encoded = frames.sync_entry(_without(_entry(draft, last[draft.cid]), hidden.get(draft.cid)))
+        entry = _kept(_entry(draft, last[draft.cid]), kept.get(draft.cid))
+        encoded = frames.sync_entry(_without(entry, hidden.get(draft.cid)))
         room -= len(encoded)
         if room < 0:
             if not entries:
@@ -244,6 +249,21 @@ def _entry(draft: Draft, last: LastEvent) -> SyncEntry:
         last_kind=kind,
         last_preview=preview(kind, body),
     )
+
+
+def _kept(entry: SyncEntry, row: RetentionRow | None) -> SyncEntry:
+    """The entry of a conversation that retention has been to: what is gone counts as read."""
+    if row is None or not row.floor_seq:
+        return entry
+    read_count = max(entry.read_count, row.below_count)
+    entry = entry._replace(
+        floor_seq=max(entry.floor_seq, row.floor_seq),
+        message_count=max(read_count, entry.message_count),
+        read_count=read_count,
+    )
+    if entry.head_seq >= row.floor_seq:
+        return entry
+    return entry._replace(last_sender=0, last_ts_ms=TIME_EPOCH_MS, last_kind=0, last_preview=b"")
 
 
 def _without(entry: SyncEntry, own: OwnSettingRow | None) -> SyncEntry:

@@ -60,6 +60,10 @@ def rules_changed(core: Core, cid: int, sender: int, slow_mode_s: int, history: 
     return _staged(core, cid, sender, Kind.RULES_CHANGED, payload)
 
 
+def retention_changed(core: Core, cid: int, sender: int, days: int, kept: int) -> int:
+    return _staged(core, cid, sender, Kind.RETENTION_CHANGED, varint(days) + varint(kept))
+
+
 def member_muted(core: Core, cid: int, sender: int, user: int, until_s: int) -> int:
     return _staged(core, cid, sender, Kind.MEMBER_MUTED, varint(user) + varint(until_s))
 

@@ -4,6 +4,7 @@
 
 from typing import Any
 
+from chatd.hub import floors
 from chatd.hub.core import Interval
 from chatd.hub.frames import CallError
 from chatd.hub.rows import MissingConversation
@@ -24,7 +25,7 @@ async def get(caller: Caller, cid: int, seq: int) -> Result:
         if intervals is None:
             raise MissingConversation(cid)
         readers = {interval[0] for interval in intervals if _has(interval, seq, found.head_seq)}
-        if caller.user not in readers:
+        if caller.user not in readers or seq < floors.floor_seq(caller.rows, cid):
             raise CallError(ErrorCode.NOT_FOUND, "no such event for you")
         listed: list[list[Any]] = [
             [user, delivered_seq >= seq, read_seq >= seq]

@@ -1,5 +1,6 @@
 """SEARCH: parameters and result. The work is done in chatd.hub.search."""
 
+from chatd.hub import reads
 from chatd.hub.frames import CallError
 from chatd.hub.search import Question
 from chatd.services import params
@@ -62,12 +63,24 @@ async def search(
     caller.hub.calls.charge("search", caller.user, settings.searches_per_s, settings.searches_burst)
     if until_ms and until_ms < since_ms:
         raise CallError(ErrorCode.BAD_REQUEST, "the time range ends before it begins")
-    asked = Question(query, cid, sender, frozenset(kinds), since_ms, until_ms or TIME_MS_END - 1, before, limit)
+    now_ms, until_ms = caller.hub.clock.wall_ms(), until_ms or TIME_MS_END - 1
+    asked = Question(query, cid, sender, frozenset(kinds), since_ms, until_ms, before, limit, now_ms)
     page = await caller.hub.search.find(caller.user, asked)
+    floor_seq = 0
+    if cid:
+        may = await caller.hub.lookup(lambda: reads.readable(caller.core, caller.rows, cid, caller.user))
+        floor_seq = may.floor_seq
     hits = []
     for hit in page.hits:
         shown = excerpt(hit.text, query)
         hits.append(
             [hit.cid, hit.seq, hit.sender, hit.ts_ms, hit.kind, shown.text, [list(mark) for mark in shown.marks]]
         )
-    return {1: hits, 2: b"" if page.next is None else b"".join(map(varint.encode, page.next)), 3: page.complete}
+    following = b"" if page.next is None else b"".join(map(varint.encode, page.next))
+    return {1: hits, 2: following, 3: page.complete, 4: floor_seq}
+
+
+async def rebuild(caller: Caller) -> Result:
+    """SEARCH_REBUILD: the indexer makes the index anew from the main database; until then answers are not complete."""
+    await caller.hub.search.rebuild()
+    return {}

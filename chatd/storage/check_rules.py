@@ -29,9 +29,11 @@ class Rule(NamedTuple):
 RULES = (
     Rule(
         "event_contiguous",
-        "SELECT cid, min(first_seq), max(last_seq), sum(last_seq - first_seq + 1) FROM event_run GROUP BY cid "
-        "HAVING min(first_seq) <> 1 OR max(last_seq) <> sum(last_seq - first_seq + 1)",
-        "conversation {0}: events run from {1} to {2}, but there are {3}",
+        "SELECT cid, min(first_seq), max(last_seq), sum(last_seq - first_seq + 1), "
+        "coalesce((SELECT floor_seq FROM retention k WHERE k.cid = r.cid), 0) FROM event_run r GROUP BY cid "
+        "HAVING min(first_seq) < 1 OR max(last_seq) - min(first_seq) + 1 <> sum(last_seq - first_seq + 1) OR "
+        "min(first_seq) > coalesce((SELECT floor_seq FROM retention k WHERE k.cid = r.cid AND floor_seq > 0), 1)",
+        "conversation {0}: events run from {1} to {2}, but there are {3}; its floor is {4}",
     ),
     Rule(
         "event_run",
@@ -73,15 +75,19 @@ RULES = (
         "LEFT JOIN event before ON before.id = CASE WHEN e.id > r.first_id THEN e.id - 1 ELSE "
         "(SELECT first_id + last_seq - first_seq FROM event_run p WHERE p.cid = r.cid AND p.first_seq < r.first_seq "
         "ORDER BY p.first_seq DESC LIMIT 1) END "
-        "WHERE e.ts < before.ts OR e.message_count - coalesce(before.message_count, 0) NOT IN (0, 1)",
+        "WHERE e.ts < before.ts OR ((e.seq = 1 OR before.id IS NOT NULL) "
+        "AND e.message_count - coalesce(before.message_count, 0) NOT IN (0, 1))",
         "event {0}:{1}: time {2} after {3}, message_count {4} after {5}",
     ),
     Rule(
-        # With send_event: every send has an event of its own, so equal numbers mean every event has its send.
+        # With send_event: every send has an event of its own, so equal numbers mean every event has its send. Of what
+        # retention has deleted the sends are still there.
         "event_send",
         "SELECT device, sum(events), sum(sends) FROM (SELECT device, count(*) AS events, 0 AS sends FROM event "
         "WHERE device <> 0 GROUP BY device UNION ALL "
-        "SELECT device, 0, count(*) FROM send WHERE seq <> 0 GROUP BY device) AS both_sides GROUP BY device "
+        "SELECT device, 0, count(*) FROM send s WHERE seq <> 0 AND seq >= "
+        "coalesce((SELECT min(first_seq) FROM event_run r WHERE r.cid = s.cid), 0) GROUP BY device"
+        ") AS both_sides GROUP BY device "
         "HAVING sum(events) <> sum(sends)",
         "device {0}: {1} events, but {2} of its sends are said to be stored",
     ),
@@ -90,7 +96,8 @@ RULES = (
         "SELECT s.device, s.cseq, s.cid, s.seq FROM send s LEFT JOIN event_run r ON r.cid = s.cid AND r.first_seq = "
         "(SELECT max(first_seq) FROM event_run WHERE cid = s.cid AND first_seq <= s.seq) "
         "LEFT JOIN event e ON e.id = r.first_id + s.seq - r.first_seq AND e.cid = s.cid AND e.seq = s.seq "
-        "WHERE s.seq <> 0 AND (e.device IS DISTINCT FROM s.device OR e.cseq IS DISTINCT FROM s.cseq)",
+        "WHERE s.seq <> 0 AND s.seq >= coalesce((SELECT min(first_seq) FROM event_run r WHERE r.cid = s.cid), 0) "
+        "AND (e.device IS DISTINCT FROM s.device OR e.cseq IS DISTINCT FROM s.cseq)",
         "send {1} of device {0} is said to be event {2}:{3}, which is another one or missing",
     ),
     Rule(
@@ -122,6 +129,12 @@ RULES = (
         "WINDOW w AS (PARTITION BY cid, uid ORDER BY join_seq)) AS intervals "
         "WHERE before_join IS NOT NULL AND (before_leave = 0 OR before_leave > join_seq)",
         "user {1} in conversation {0}: the interval from {2} begins before the one from {3} to {4} ends",
+    ),
+    Rule(
+        "retention",
+        "SELECT r.cid, r.floor_seq, c.head_seq FROM retention r LEFT JOIN conversation c ON c.id = r.cid "
+        "WHERE r.cid <> 0 AND (c.id IS NULL OR r.floor_seq > c.head_seq + 1)",
+        "conversation {0}: its floor is {1}, but its head {2}",
     ),
     Rule(
         "position",

@@ -25,6 +25,8 @@ INTERVAL_S = 1.0
 POLITE_NICE = 5
 # While the disk is full or the database away: recovery within 5 s of their return is promised.
 RETRY_S = 1.0
+# What retention deletes between two folds: at most 10,000 events a second.
+TRIMS_MAX = 20
 
 
 def fold_until(stop: threading.Event, folder: Folder, pipe: int, *, interval_s: float = INTERVAL_S) -> None:
@@ -47,7 +49,16 @@ def fold_until(stop: threading.Event, folder: Folder, pipe: int, *, interval_s: 
                 told = result.folded_pos if tell(pipe, result.folded_pos) else -1
             behind = result.more
             if not behind:
+                polite.submit(_trim, folder, stop).result()
                 stop.wait(interval_s)
+
+
+def _trim(folder: Folder, stop: threading.Event) -> None:
+    """A full disk and a lost database are met again by the next fold."""
+    with suppress(StoreFullError, StoreLostError):
+        for _ in range(TRIMS_MAX):
+            if stop.is_set() or not folder.trim():
+                return
 
 
 def tell(pipe: int, folded_pos: int) -> bool:

@@ -13,6 +13,17 @@ import msgpack
 from chatd.errors import LocalProtocolError
 from chatd.storage.bulk import BulkView
 from chatd.storage.journal_codec import Decoded, EventTuple, MemberTuple, PositionTuple, RedactTuple, RowTuple
+from chatd.storage.message_rows import (
+    DraftRow,
+    EditRow,
+    ExpiryRow,
+    Kept,
+    MentionRow,
+    PinRow,
+    ReactionRow,
+    RetentionRow,
+    ScheduledRow,
+)
 from chatd.storage.people_rows import PEOPLE_TABLES, CommandRow, PeopleView, StreamRow
 from chatd.storage.search.interface import CID_MAX, FollowedView
 
@@ -174,64 +185,6 @@ class EventRow(NamedTuple):
     """EVENT_* of journal_codec."""
 
 
-class EditRow(NamedTuple):
-    """Event seq is an edit of target."""
-
-    cid: int
-    target: int
-    seq: int
-
-
-class ReactionRow(NamedTuple):
-    """As it stands: seq is the event that added it."""
-
-    cid: int
-    target: int
-    uid: int
-    emoji: str
-    seq: int
-
-
-class PinRow(NamedTuple):
-    cid: int
-    target: int
-    uid: int
-    seq: int
-
-
-class MentionRow(NamedTuple):
-    """uid 0: everyone."""
-
-    cid: int
-    seq: int
-    uid: int
-
-
-class ExpiryRow(NamedTuple):
-    cid: int
-    seq: int
-    due_ms: int
-
-
-class ScheduledRow(NamedTuple):
-    """content: the extension block (has_ext) and the payload, as a SEND would have them."""
-
-    uid: int
-    number: int
-    cid: int
-    due_ms: int
-    kind: int
-    has_ext: int
-    content: bytes
-
-
-class DraftRow(NamedTuple):
-    uid: int
-    cid: int
-    content: bytes
-    changed_ms: int
-
-
 class StoredSend(NamedTuple):
     """What became of (device, cseq). seq 0: skipped by the client; digest is the unsigned 64-bit number."""
 
@@ -305,6 +258,12 @@ class View(PeopleView, FollowedView, BulkView, Protocol):
     def request_result(self, user: int, key: bytes) -> bytes | None: ...
     def rows_of(self, table: str, *key: Any) -> list[Any]:
         """Rows of one of GROUPED_ROWS whose key begins so, by key."""
+
+    def rows_between(self, table: str, cid: int, first: int, last: int, limit: int) -> list[Any]:
+        """Rows of edit or reaction whose target is first..last, by key."""
+
+    def kept(self, after_cid: int, limit: int, *, own_only: bool) -> list[Kept]:
+        """Conversations after that one, ascending. own_only: those that say themselves how long they keep events."""
 
     def due(self, table: str, until_ms: int, limit: int) -> list[Any]:
         """The rows with the earliest due_ms, up to until_ms."""
@@ -387,6 +346,11 @@ class Folder(Protocol):
         StoreCorruptError.
         """
 
+    def trim(self) -> bool:
+        """Erase and delete a bounded number of events below the floor of a conversation. True: there may be more to do
+        at once. Raises as fold_once.
+        """
+
     def settle(self) -> None:
         """Leave as little as possible to do for the next start: before a quiet time."""
 
@@ -420,6 +384,7 @@ ROW_TABLES = {
     "expiry": RowTable(("cid", "seq"), frozenset({"due_ms"})),
     "scheduled": RowTable(("uid", "number"), frozenset({"cid", "due_ms", "kind", "has_ext", "content"})),
     "draft": RowTable(("uid", "cid"), frozenset({"content", "changed_ms"})),
+    "retention": RowTable(("cid",), frozenset({"days", "events", "floor_seq", "below_count", "due_ms"})),
 }
 GROUPED_ROWS: dict[str, type[Any]] = {
     "edit": EditRow,
@@ -431,6 +396,7 @@ GROUPED_ROWS: dict[str, type[Any]] = {
     "draft": DraftRow,
     "command": CommandRow,
     "live_stream": StreamRow,
+    "retention": RetentionRow,
 }
 """Tables that are read by the beginning of their key."""
 
@@ -442,6 +408,7 @@ COLUMN_TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "uid", "kind", "flags", "owner", "token_epoch", "created_ms", "changed_ms"), _NUMBER),
     **dict.fromkeys(("cid", "seq", "other", "state", "slow_mode_s", "history", "hidden_seq"), _NUMBER),
     **dict.fromkeys(("target", "due_ms", "number", "has_ext", "stream", "device"), _NUMBER),
+    **dict.fromkeys(("days", "events", "floor_seq", "below_count"), _NUMBER),
     **dict.fromkeys(("muted_until_s", "banned_until_s", "expires_s", "uses_max", "uses"), _NUMBER),
     **dict.fromkeys(("by_uid", "resolved_by"), _NUMBER),
     **dict.fromkeys(("accepted", "desk", "customer", "agent", "since_ms", "stars"), _NUMBER),

@@ -18,10 +18,10 @@ from chatd.storage.interface import (
     EventRow,
     MemberRow,
     MembershipRow,
-    MentionRow,
     StoredSend,
     UserRow,
 )
+from chatd.storage.message_rows import Kept, MentionRow
 from chatd.storage.people_rows import (
     CaseRow,
     DeskRow,
@@ -71,6 +71,12 @@ _CONVERSATION_IDS = (
 _CHANGED = (
     "SELECT id, head_seq, changed_pos FROM conversation WHERE changed_pos > ?1 ORDER BY changed_pos {order} LIMIT ?2"
 )
+_KEPT = """
+SELECT c.id, c.head_seq, coalesce(r.days, 0), coalesce(r.events, 0), coalesce(r.floor_seq, 0)
+FROM conversation c LEFT JOIN retention r ON r.cid = c.id WHERE c.id > ?1 ORDER BY c.id LIMIT ?2"""
+_KEPT_OWN = """
+SELECT r.cid, c.head_seq, r.days, r.events, r.floor_seq FROM retention r {join} conversation c ON c.id = r.cid
+WHERE r.cid > ?1 AND (r.days > 0 OR r.events > 0) ORDER BY r.cid LIMIT ?2"""
 _INTERVALS = "SELECT cid, join_seq, leave_seq FROM membership {by_user} WHERE uid = ?1 ORDER BY cid, join_seq"
 
 
@@ -122,6 +128,7 @@ class SqlView(ABC):
             f"SELECT sender, max(ts) FROM ({cls.dialect.events}) AS found "  # noqa: S608 ours
             "WHERE ts > ?5 AND (flags & 1) = 1 GROUP BY sender"
         )
+        cls._kept_own = _KEPT_OWN.format(**words)
         cls._event_times = f"SELECT seq, ts FROM ({cls.dialect.events}) AS found ORDER BY seq"  # noqa: S608 ours
 
     _memberships: ClassVar[str]
@@ -129,6 +136,7 @@ class SqlView(ABC):
     _intervals: ClassVar[str]
     _event_times: ClassVar[str]
     _speakers: ClassVar[str]
+    _kept_own: ClassVar[str]
 
     @abstractmethod
     def rows(self, sql: str, *bindings: Any) -> Iterable[Sequence[Any]]:
@@ -381,6 +389,15 @@ class SqlView(ABC):
         columns = ", ".join(row_type._fields)
         sql = f"SELECT {columns} FROM {table} WHERE due_ms <= ?1 ORDER BY due_ms LIMIT ?2"  # noqa: S608
         return self._all(row_type, sql, until_ms, limit)
+
+    def rows_between(self, table: str, cid: int, first: int, last: int, limit: int) -> list[Any]:
+        row_type, order = GROUPED_ROWS[table], ", ".join(ROW_TABLES[table].key)
+        columns = ", ".join(row_type._fields)
+        sql = f"SELECT {columns} FROM {table} WHERE cid = ?1 AND target BETWEEN ?2 AND ?3 ORDER BY {order} LIMIT ?4"  # noqa: S608
+        return self._all(row_type, sql, cid, first, last, limit)
+
+    def kept(self, after_cid: int, limit: int, *, own_only: bool) -> list[Kept]:
+        return self._all(Kept, self._kept_own if own_only else _KEPT, after_cid, limit)
 
     def mentions(self, cid: int, user: int, after_seq: int, to_seq: int, limit: int) -> list[MentionRow]:
         sql = (

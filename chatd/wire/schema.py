@@ -267,6 +267,7 @@ class Kind(IntEnum):
     ARCHIVED = 44
     DELETED = 45
     PUBLIC_NAME_CHANGED = 46
+    RETENTION_CHANGED = 50
 
 
 class EphemeralKind(IntEnum):
@@ -359,6 +360,10 @@ class Method(IntEnum):
     COMMAND_LIST = 209
     KIND_LIST = 210
     SEARCH = 220
+    RETENTION_SET = 221
+    RETENTION_GET = 222
+    EVENT_VERSIONS = 223
+    SEARCH_REBUILD = 224
     RECEIPT_GET = 240
     PRESENCE_SET = 241
     PRESENCE_AUDIENCE = 242
@@ -453,6 +458,9 @@ EXTENSION_EPHEMERAL_TELEMETRY: Final = 4
 EXTENSION_PULL_AROUND: Final = 3
 EXTENSION_PULL_FROM_TIME: Final = 5
 EXTENSION_PULL_RANGES: Final = 7
+EXTENSION_PULL_FOLDED: Final = 9
+EXTENSION_DELIVER_NOW: Final = 20
+EXTENSION_PULL_END_OMITTED: Final = 2
 
 # limits
 SEND_BODY_BYTES_MAX: Final = 32768
@@ -499,6 +507,21 @@ RECORDS: Final[dict[str, Layout]] = {
             Field("cid", "varint"),
             Field("from_seq", "varint"),
             Field("to_seq", "varint"),
+        ),
+    ),
+    "omitted": Layout(
+        "omitted",
+        (
+            Field("from_seq", "varint"),
+            Field("count", "varint"),
+        ),
+    ),
+    "reaction_count": Layout(
+        "reaction_count",
+        (
+            Field("emoji", "str", limit=32),
+            Field("count", "varint"),
+            Field("mine", "u8"),
         ),
     ),
     "sync_entry": Layout(
@@ -1115,6 +1138,7 @@ OPS: Final[dict[int, OpRule]] = {
                 Field("head_seq", "varint"),
                 Field("floor_seq", "varint"),
             ),
+            ext=4,
         ),
         sides=2,
         states=2,
@@ -1122,7 +1146,7 @@ OPS: Final[dict[int, OpRule]] = {
         empty=False,
         feature=0,
         flags={},
-        flags_mask=0x00,
+        flags_mask=0x01,
     ),
     Op.SUBSCRIBE: OpRule(
         layout=Layout(
@@ -1621,6 +1645,19 @@ KINDS: Final[dict[int, KindRule]] = {
             (Field("name", "str", limit=64),),
         ),
     ),
+    Kind.RETENTION_CHANGED: KindRule(
+        message=False,
+        client=False,
+        judged=False,
+        payload_bytes_max=0,
+        layout=Layout(
+            "RETENTION_CHANGED",
+            (
+                Field("days", "varint"),
+                Field("events", "varint"),
+            ),
+        ),
+    ),
 }
 
 # Extensions of SEND that the hub's Python side looks at before the event is stored.
@@ -1717,6 +1754,24 @@ EXTENSIONS: Final[dict[tuple[int, int], Layout]] = {
     (Op.PULL, 7): Layout(
         "RANGES",
         (Field("ranges", "list", record="pull_range", limit=200),),
+    ),
+    (Op.PULL, 9): Layout(
+        "FOLDED",
+        (Field("flags", "varint"),),
+    ),
+    (Op.DELIVER, 20): Layout(
+        "NOW",
+        (
+            Field("flags", "varint"),
+            Field("edit_seq", "varint"),
+            Field("edited", "time40"),
+            Field("others", "varint"),
+            Field("reactions", "list", record="reaction_count", limit=16),
+        ),
+    ),
+    (Op.PULL_END, 2): Layout(
+        "OMITTED",
+        (Field("ranges", "list", record="omitted", limit=64),),
     ),
 }
 

@@ -79,6 +79,9 @@ cdef enum:
     EXTENSION_PULL_AROUND = 3
     EXTENSION_PULL_FROM_TIME = 5
     EXTENSION_PULL_RANGES = 7
+    EXTENSION_PULL_FOLDED = 9
+    EXTENSION_DELIVER_NOW = 20
+    EXTENSION_PULL_END_OMITTED = 2
 
 # features
 cdef enum:
@@ -214,6 +217,7 @@ cdef enum:
     KIND_ARCHIVED = 44
     KIND_DELETED = 45
     KIND_PUBLIC_NAME_CHANGED = 46
+    KIND_RETENTION_CHANGED = 50
 
 # ephemeral_kind
 cdef enum:
@@ -302,6 +306,10 @@ cdef enum:
     METHOD_COMMAND_LIST = 209
     METHOD_KIND_LIST = 210
     METHOD_SEARCH = 220
+    METHOD_RETENTION_SET = 221
+    METHOD_RETENTION_GET = 222
+    METHOD_EVENT_VERSIONS = 223
+    METHOD_SEARCH_REBUILD = 224
     METHOD_RECEIPT_GET = 240
     METHOD_PRESENCE_SET = 241
     METHOD_PRESENCE_AUDIENCE = 242
@@ -418,6 +426,7 @@ cdef enum:
     LIMIT_SYNC_CURSOR_BYTES_MAX = 24
     LIMIT_SYNC_PAGE_CURSOR_BYTES_MAX = 24
     LIMIT_SYNC_PAGE_ENTRIES_COUNT_MAX = 200
+    LIMIT_REACTION_COUNT_EMOJI_BYTES_MAX = 32
     LIMIT_SYNC_ENTRY_LAST_PREVIEW_BYTES_MAX = 96
     LIMIT_STICKER_PACK_BYTES_MAX = 64
     LIMIT_STICKER_NAME_BYTES_MAX = 64
@@ -457,7 +466,7 @@ cdef enum:
 
 # Sizes of the tables below: a code at or above them is unknown.
 cdef enum:
-    WIRE_KINDS_SIZE = 47
+    WIRE_KINDS_SIZE = 51
     WIRE_CLOSES_SIZE = 24
     WIRE_ERRORS_SIZE = 601
 
@@ -510,7 +519,7 @@ cdef extern from *:
         [0xA0] = { 1, 1, 2, 0x00, 0, 0, 0, "SYNC" },
         [0xA1] = { 1, 2, 2, 0x02, 0, 0, 0, "SYNC_PAGE" },
         [0xA2] = { 1, 1, 2, 0x01, 1, 0, 0, "PULL" },
-        [0xA3] = { 1, 2, 2, 0x00, 1, 0, 0, "PULL_END" },
+        [0xA3] = { 1, 2, 2, 0x01, 1, 0, 0, "PULL_END" },
         [0xA4] = { 1, 3, 2, 0x00, 0, 0, 0, "SUBSCRIBE" },
         [0xA5] = { 1, 3, 2, 0x00, 0, 0, 0, "UNSUBSCRIBE" },
         [0xB0] = { 1, 1, 2, 0x00, 0, 0, 0, "REQUEST" },
@@ -523,7 +532,7 @@ cdef extern from *:
         uint8_t judged;   /* the hub looks into its payload before it is stored */
         uint32_t payload_bytes_max;  /* of a SEND; 0: kinds that only the server writes */
     };
-    static const __attribute__((unused)) struct wire_kind_rule wire_kinds[47] = {
+    static const __attribute__((unused)) struct wire_kind_rule wire_kinds[51] = {
         [1] = { 1, 1, 1, 0, 8192 },
         [2] = { 1, 1, 1, 0, 8192 },
         [3] = { 1, 1, 1, 1, 256 },
@@ -558,6 +567,7 @@ cdef extern from *:
         [44] = { 1, 0, 0, 0, 0 },
         [45] = { 1, 0, 0, 0, 0 },
         [46] = { 1, 0, 0, 0, 0 },
+        [50] = { 1, 0, 0, 0, 0 },
     };
     struct wire_close_rule {
         const char *name; /* wire, metric label and log field */

@@ -161,7 +161,7 @@ cdef void on_pull(engine_t* e, conn_t* c, uint8_t flags, cur_t* cur) noexcept no
     rd_varint(cur)
     rd_varint(cur)
     if flags & FLAG_EXT:
-        understood = rd_extensions(cur, EXTENSION_PULL_RANGES)
+        understood = rd_extensions(cur, EXTENSION_PULL_FOLDED)
     if not rd_done(cur):
         conn_doom(e, c, CLOSE_BAD_FRAME)
     elif not understood:

@@ -212,6 +212,16 @@ def test_the_model_bounds_what_it_keeps_and_orders_by_time() -> None:
     assert (len(chat.events), min(chat.events)) == (500, 501)
 
 
+def test_the_pane_says_that_nothing_earlier_is_kept() -> None:
+    chats = Chats()
+    chats.take_overview(Overview(1, floor_seq=5))
+    chat = chats.chat(1)
+    chat.add(Event(1, 6, BOB, 6, Kind.TEXT, b"x"))
+    assert "not kept" not in str(chats.messages_of(chat))
+    chat.add(Event(1, 5, BOB, 5, Kind.TEXT, b"y"))
+    assert "not kept" in str(chats.messages_of(chat))
+
+
 def test_search_shows_what_stands_around_a_result_and_opens_its_conversation() -> None:
     async def story(network: FakeNetwork, app: ChatApp, pilot: Pilot[None]) -> None:
         network.server.append(8, BOB, Kind.TEXT, b"at noon")

@@ -12,6 +12,7 @@ from support.journal_batches import Traffic
 
 from chatd.storage import journal_codec as codec
 from chatd.storage.interface import row_record
+from chatd.storage.message_rows import RetentionRow
 from chatd.storage.portion import Portion
 from chatd.storage.sqlite.check import check_store
 from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
@@ -85,6 +86,47 @@ def test_killing_the_folder_loses_and_doubles_nothing(tmp_path: Path) -> None:
     reader.close()
     store.close()
     assert found == {key: event[9] for key, event in traffic.events.items()}
+    assert check_store(tmp_path, codec.decode_batch).findings == []
+
+
+TRIMMER = FOLDER.replace("folder.fold_once()", "folder.fold_once(), folder.trim()").replace(
+    "import sys\n", "import sys\nfrom chatd.storage import trim\ntrim.EVENTS_PER_STEP = 3\n"
+)
+
+
+def test_killing_a_folder_that_deletes_brings_nothing_back_and_takes_nothing_else(tmp_path: Path) -> None:
+    """Floors rise between the kills; what is below one is empty or gone, what is not is as it was."""
+    rng = random.Random(8)
+    store = SqliteStore.open(tmp_path, StoreSettings(segment_bytes=96 * 1024, **RESERVE))
+    rows = [row_record("conversation", {"id": cid}) for cid in range(1, 6)]
+    rows += [row_record("device", {"id": device}) for device in range(1, 11)]
+    store.append(1, len(rows), b"".join(codec.encode_row(row) for row in rows))
+    traffic = Traffic(seed=9, conversations=5, pos=len(rows) + 1)
+    floors: dict[int, int] = {}
+    for _ in range(8):
+        for _ in range(6):
+            store.append(*traffic.batch(rng.randint(20, 60)))
+        for cid in rng.sample(sorted(traffic.heads), 2):
+            floors[cid] = rng.randint(floors.get(cid, 1), traffic.heads[cid] + 1)
+            row = RetentionRow(cid, 0, 1, floors[cid], floors[cid] - 1, 0)
+            store.append(traffic.pos, 1, codec.encode_row(row_record("retention", row._asdict())))
+            traffic.pos += 1
+        kill_after(start(TRIMMER, tmp_path), rng.uniform(0, 0.1))
+    folder = SqliteFolder.open(tmp_path, Portion, FoldSettings(**RESERVE))
+    while folder.fold_once().records or folder.trim():
+        pass
+    folder.close()
+    reader = store.reader()
+    with reader.view() as view:
+        for cid, head in traffic.heads.items():
+            found = {event.seq: event.body for event in view.events(cid, 1, 10**9, 10**9, 10**9)}
+            assert max(found) == head
+            for seq, body in found.items():
+                assert body == (traffic.events[cid, seq][9] if seq >= floors.get(cid, 1) else b"")
+            assert found.keys() >= set(range(floors.get(cid, 1), head + 1))
+            assert [row.floor_seq for row in view.rows_of("retention", cid)] == [floors[cid]] * (cid in floors)
+    reader.close()
+    store.close()
     assert check_store(tmp_path, codec.decode_batch).findings == []
 
 

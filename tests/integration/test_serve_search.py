@@ -67,6 +67,56 @@ async def test_an_index_follows_restarts_kills_and_removal(server: ChatdServer) 
         assert await found(ann, "斑马") == newest_first
 
 
+async def test_an_administrator_has_the_index_made_anew(server: ChatdServer) -> None:
+    async with server.client("ann") as ann:
+        cid = await ann.create_group("g")
+        sent = [(cid, (await ann.send(cid, f"nashorn {number}")).seq) for number in range(3)]
+        await trio.to_thread.run_sync(followed, server, 3)
+        path = server.data / "search.db"
+        refused = command(server, "ann", "search", "--rebuild")
+        assert refused.returncode == 1
+        assert "not for this kind of account" in refused.stderr
+        with path.open("rb") as old:  # whose number no other file can get meanwhile
+            assert command(server, "admin", "search", "--rebuild").returncode == 0
+            with trio.fail_after(60):
+                while not path.exists() or path.stat().st_ino == os.fstat(old.fileno()).st_ino:  # noqa: ASYNC110
+                    await trio.sleep(0.1)
+        assert await found(ann, "nashorn") == sent[::-1]
+        await trio.to_thread.run_sync(followed, server, 3)
+        assert await found(ann, "nashorn") == sent[::-1]
+
+
+def command(server: ChatdServer, user: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    arguments = [sys.executable, "-m", "chatd", *words, "--as", user, "--data", str(server.data)]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+
+
+async def test_commands_show_messages_as_they_are_now_before_and_no_longer(server: ChatdServer) -> None:
+    async with server.client("ann") as ann:
+        cid = await ann.create_group("g")
+        seq = (await ann.send(cid, "frist")).seq
+        await ann.edit(cid, seq, "first")
+        await ann.react(cid, seq, "👍")
+        last = (await ann.send(cid, "last")).seq
+    shown = command(server, "ann", "history", str(cid), "--folded").stdout.splitlines()
+    assert [line.partition("  ")[0] for line in shown] == [f"{cid}:{at}" for at in (1, seq, last)]
+    assert shown[1].endswith("ann: first  (edited)  👍 1")
+    (_, row, _) = map(json.loads, command(server, "ann", "history", str(cid), "--folded", "--json").stdout.splitlines())
+    assert (row["text"], row["edit_seq"], row["reactions"]) == ("first", seq + 1, {"👍": 1})
+    versions = command(server, "ann", "versions", f"{cid}:{seq}").stdout.splitlines()
+    assert [line.rpartition("  ")[2] for line in versions] == ["frist", "first"]
+    kept = command(server, "ann", "group", "retention", str(cid), "--events", "2")
+    assert kept.returncode == 0, kept.stderr
+    assert "events 2" in kept.stdout
+    async with server.client("ann") as ann:
+        with trio.fail_after(60):
+            while (await ann.retention(cid)).floor_seq == 1:  # noqa: ASYNC110
+                await trio.sleep(0.1)
+        assert (await ann.retention(cid)).floor_seq == last
+    first = command(server, "ann", "history", str(cid)).stdout.splitlines()[0]
+    assert first.startswith(f"{cid}:1-{last - 1}  (not kept")
+
+
 @pytest.mark.parametrize("still", ["folder", "indexer"])
 async def test_what_was_acknowledged_is_found_while_nothing_follows(server: ChatdServer, still: str) -> None:
     async with server.client("ann") as ann, server.client("bob") as bob:

@@ -14,7 +14,7 @@ from support.hub_sessions import Shard
 
 
 class Author:
-    """One device of one user who is alone in a group."""
+    """One device of one user of a group."""
 
     def __init__(self, rig: Rig, shard: Shard, session: Session, cid: int, cseq: int) -> None:
         self.rig, self.shard, self.session, self.cid, self.cseq = rig, shard, session, cid, cseq
@@ -37,6 +37,14 @@ class Author:
     async def shown(self, seq: int) -> bytes:
         ((_, payload),), _ = await self.rig.pull(self.session.user, self.cid, seq, seq)
         return bytes(payload)
+
+    async def with_another(self, name: str) -> "Author":
+        """A device of a new member."""
+        user = await self.rig.user(name)
+        await self.rig.request(self.session.user, Method.MEMBER_ADD, {1: self.cid, 2: [user]})
+        device = (await self.rig.rpc("device", user, 0, "phone"))["device"]
+        session, _ = await self.shard.login(user, device)
+        return Author(self.rig, self.shard, session, self.cid, 0)
 
 
 @asynccontextmanager

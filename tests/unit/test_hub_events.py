@@ -22,6 +22,7 @@ WRITTEN: dict[Kind, tuple[tuple[Any, ...], dict[str, Any]]] = {
         (3600, 1 << 32, {5: 1, 1: 4095}),
         {"slow_mode_s": 3600, "history": 1 << 32, "denials": [{"role": 1, "rights": 4095}, {"role": 5, "rights": 1}]},
     ),
+    Kind.RETENTION_CHANGED: ((30, LONG), {"days": 30, "events": LONG}),
     Kind.MEMBER_MUTED: ((LONG, LONG), {"user": LONG, "until_s": LONG}),
     Kind.MEMBER_BANNED: ((7, (1 << 32) - 1), {"user": 7, "until_s": (1 << 32) - 1}),
     Kind.BAN_LIFTED: ((LONG,), {"user": LONG}),

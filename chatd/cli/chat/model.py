@@ -32,6 +32,8 @@ class Chat:
     title: str = ""
     unread: int = 0
     head_seq: int = 0
+    floor_seq: int = 0
+    """Below it nothing can be read (any more)."""
     last_time_ms: int = 0
     events: dict[int, Event] = field(default_factory=dict)
     pending: list[Pending] = field(default_factory=list)
@@ -95,6 +97,7 @@ class Chats:
         chat.kind = overview.kind
         chat.head_seq = max(chat.head_seq, overview.head_seq)
         chat.last_time_ms = max(chat.last_time_ms, overview.last_time_ms)
+        chat.floor_seq = max(chat.floor_seq, overview.floor_seq)
         chat.unread = overview.unread
 
     # ------------------------------------------------------------ as text
@@ -119,6 +122,8 @@ class Chats:
         """The message pane: a line per event, then what others are just writing, pending ones last."""
         text = Text()
         day = ""
+        if 1 < chat.floor_seq == min(chat.events, default=0):
+            text.append("── what was before is not kept, or from before you came ──\n", style="dim")
         for seq in sorted(chat.events):
             event = chat.events[seq]
             if event.kind in SHOWN_WITH_THEIR_MESSAGE:

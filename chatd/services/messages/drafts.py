@@ -3,7 +3,7 @@
 from chatd.hub import reads
 from chatd.hub.frames import CallError, notice
 from chatd.services.caller import Caller, Result, now_ms
-from chatd.storage.interface import DraftRow
+from chatd.storage.message_rows import DraftRow
 from chatd.wire.schema import ErrorCode, NoticeTopic
 
 

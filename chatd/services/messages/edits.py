@@ -7,7 +7,7 @@ from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend
 from chatd.services.messages import bodies
 from chatd.services.messages.parts import Effect, age_s, fields_of, target_of
-from chatd.storage.interface import EditRow
+from chatd.storage.message_rows import EditRow
 from chatd.wire.schema import ErrorCode
 
 if TYPE_CHECKING:

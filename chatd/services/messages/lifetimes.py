@@ -8,7 +8,7 @@ from chatd.hub.judging import JudgedSend
 from chatd.hub.redactions import EXPIRED
 from chatd.services.messages.parts import Effect
 from chatd.services.messages.recalls import erasure
-from chatd.storage.interface import ExpiryRow
+from chatd.storage.message_rows import ExpiryRow
 from chatd.wire.schema import EXTENSION_SEND_EXPIRES, ErrorCode
 
 if TYPE_CHECKING:

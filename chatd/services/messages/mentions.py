@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend
 from chatd.services.messages.parts import Effect, has_right
-from chatd.storage.interface import MentionRow
+from chatd.storage.message_rows import MentionRow
 from chatd.wire.schema import EXTENSION_SEND_MENTIONS, ConversationKind, ErrorCode, Right
 
 if TYPE_CHECKING:

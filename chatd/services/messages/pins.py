@@ -3,10 +3,11 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
+from chatd.hub import floors
 from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend
 from chatd.services.messages.parts import Effect, fields_of, has_right, target_of
-from chatd.storage.interface import PinRow
+from chatd.storage.message_rows import PinRow
 from chatd.wire.schema import ConversationKind, ErrorCode, Right
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def judge(hub: "Hub", send: JudgedSend) -> tuple[Effect, ...]:
     state = hub.core.conversation(send.cid)
     if not (state and state[0] == ConversationKind.DIRECT) and not has_right(hub, send.cid, send.user, Right.PIN):
         raise CallError(ErrorCode.FORBIDDEN, "pinning needs the right pin here; ask one who has it")
-    pinned = {row.target: row for row in hub.rows.find_group("pin", send.cid)}
+    kept_seq = floors.floor_seq(hub.rows, send.cid)
+    pinned = {row.target: row for row in hub.rows.find_group("pin", send.cid) if row.target >= kept_seq}
     if not fields["pinned"]:
         if fields["target"] not in pinned:
             raise CallError(ErrorCode.NOT_FOUND, "that message is not pinned")

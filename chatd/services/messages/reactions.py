@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from chatd.hub.frames import CallError
 from chatd.hub.judging import JudgedSend
 from chatd.services.messages.parts import Effect, fields_of, target_of
-from chatd.storage.interface import ReactionRow
+from chatd.storage.message_rows import ReactionRow
 from chatd.wire.schema import ErrorCode
 
 if TYPE_CHECKING:

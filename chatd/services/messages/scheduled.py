@@ -12,8 +12,8 @@ from chatd.hub.judging import JudgedSend, Verdict
 from chatd.services.caller import Caller, Result, now_ms
 from chatd.services.messages import bodies
 from chatd.services.messages.judge import judge
-from chatd.storage.interface import ScheduledRow
 from chatd.storage.journal_codec import EVENT_EXT, EVENT_MESSAGE
+from chatd.storage.message_rows import ScheduledRow
 from chatd.wire.errors import WireError
 from chatd.wire.frame import decode_extensions
 from chatd.wire.layout import Reader, decode_fields

@@ -3,12 +3,13 @@
 from collections import Counter
 from typing import Any
 
-from chatd.hub import reads
+from chatd.hub import floors, reads
 from chatd.hub.core import Core
 from chatd.hub.sync import SNAPSHOTS_PER_PAGE_MAX, too_fast
 from chatd.services.caller import Caller, Result
 from chatd.services.messages.mentions import EVERYONE_ID
 from chatd.storage.interface import View
+from chatd.storage.message_rows import EditRow, ReactionRow
 
 MENTIONS_COUNTED_MAX = 1000
 """In one conversation."""
@@ -21,19 +22,22 @@ async def states(caller: Caller, cid: int, targets: list[int]) -> Result:
         spans = reads.readable(caller.core, caller.rows, cid, caller.user).spans
         pinned = {row.target for row in caller.rows.find_group("pin", cid)}
         readable = [target for target in targets if any(first <= target <= last for first, last in spans)]
-        return {1: [_state(caller, cid, target, target in pinned) for target in readable]}
+        keys = [(cid, target) for target in readable]
+        edits, reactions = (caller.rows.find_groups(table, keys) for table in ("edit", "reaction"))
+        rows = zip(readable, edits, reactions, strict=True)
+        return {1: [_state(caller, *row, pinned) for row in rows]}
 
     result: Result = await caller.hub.lookup(find)
     return result
 
 
-def _state(caller: Caller, cid: int, target: int, pinned: bool) -> list[Any]:
-    edits = caller.rows.find_group("edit", cid, target)
-    present = caller.rows.find_group("reaction", cid, target)
+def _state(
+    caller: Caller, target: int, edits: list[EditRow], present: list[ReactionRow], pinned: set[int]
+) -> list[Any]:
     counts = Counter(row.emoji for row in present)
     mine = {row.emoji for row in present if row.uid == caller.user}
     reactions = [[emoji, count, emoji in mine] for emoji, count in sorted(counts.items())]
-    return [target, edits[-1].seq if edits else 0, reactions, pinned]
+    return [target, edits[-1].seq if edits else 0, reactions, target in pinned]
 
 
 async def pins(caller: Caller, cid: int) -> Result:
@@ -54,7 +58,13 @@ async def unread_mentions(caller: Caller, cids: list[int]) -> Result:
     hub, user = caller.hub, caller.user
 
     def bounds() -> dict[int, tuple[int, int]]:
-        return {cid: found for cid in cids if (found := _unread_span(hub.core, cid, user)) is not None}
+        gone = floors.rows_of(hub.rows, cids)
+        found = {cid: _unread_span(hub.core, cid, user) for cid in cids}
+        return {
+            cid: (max(span[0], gone[cid].floor_seq - 1), span[1]) if cid in gone else span
+            for cid, span in found.items()
+            if span is not None
+        }
 
     for _ in range(SNAPSHOTS_PER_PAGE_MAX):
         spans = await hub.lookup(bounds)

@@ -1,7 +1,8 @@
-"""Search."""
+"""Search, what messages said before, and how long they are kept."""
 
-from chatd.services import params, search
-from chatd.services.method import GUEST, Method, Table
+from chatd.services import params, retention, search
+from chatd.services.messages import versions
+from chatd.services.method import ADMIN, CID, GUEST, USER, Method, Table
 from chatd.services.params import Param
 from chatd.wire.schema import Method as Code
 
@@ -23,4 +24,18 @@ TABLE: Table = {
         ),
         GUEST,
     ),
+    Code.RETENTION_SET: Method(
+        retention.put,
+        (
+            CID,
+            Param(2, "days", params.number(0, retention.DAYS_MAX), None),
+            Param(3, "kept", params.number(0, retention.EVENTS_MAX), None),
+        ),
+        USER,
+    ),
+    Code.RETENTION_GET: Method(retention.get, (CID,), GUEST),
+    Code.EVENT_VERSIONS: Method(
+        versions.get, (CID, Param(2, "seq", params.identifier), Param(3, "after", params.after, 0)), GUEST
+    ),
+    Code.SEARCH_REBUILD: Method(search.rebuild, (), ADMIN),
 }

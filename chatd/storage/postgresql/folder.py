@@ -19,6 +19,7 @@ import asyncpg
 
 from chatd.bridge import Bridge
 from chatd.errors import StorageError, StoreCorruptError, StoreLostError
+from chatd.storage import trim
 from chatd.storage.fold_sql import change_of, newest
 from chatd.storage.interface import FoldResult, Portion
 from chatd.storage.journal_codec import RowTuple
@@ -183,6 +184,14 @@ class PostgresFolder:
             self._bridge.wait(self._disconnect)
             raise
 
+    def trim(self) -> bool:
+        """See interface.Folder."""
+        try:
+            return self._bridge.wait(self._trim)
+        except StorageError:
+            self._bridge.wait(self._disconnect)
+            raise
+
     def settle(self) -> None:
         """See interface.Folder."""
         self._bridge.wait(self._delete_folded)
@@ -278,6 +287,19 @@ class PostgresFolder:
             for step in pace.steps(rows):
                 await connection.execute(statement, *arrays(step))
                 await pace.rest()
+
+    async def _trim(self) -> bool:
+        connection = await self._connected()
+        steps = trim.steps(int(time.time() * 1000))
+        with storage_errors("delete from", self._name):
+            async with connection.transaction():
+                try:
+                    statement = next(steps)
+                    while True:
+                        rows = await connection.fetch(numbered(statement.sql), *statement.bindings)
+                        statement = steps.send(rows)
+                except StopIteration as end:
+                    return bool(end.value)
 
     async def _delete_folded(self) -> None:
         connection = await self._connected()

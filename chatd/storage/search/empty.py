@@ -18,6 +18,10 @@ class EmptySearchView:
         del block, terms
         return {}
 
+    def blocks_with(self, part: int, terms: Iterable[str]) -> dict[str, int]:
+        del part, terms
+        return {}
+
     def chunks(self, block: int, first: int, last: int) -> list[bytes]:
         del block, first, last
         return []
@@ -33,6 +37,9 @@ class EmptySearchReader:
     @contextmanager
     def view(self) -> Iterator[EmptySearchView]:
         yield EmptySearchView()
+
+    def discard(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

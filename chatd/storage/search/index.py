@@ -6,7 +6,8 @@ than the best result at hand. Within a block the postings of all terms are inter
 conversations says which docs the reader may see, and only what is left is looked at one by one.
 
 What a query costs does not depend on how frequent its terms are, but on how many blocks it has to open: frequent terms
-fill a page from the newest block or two; for rare ones the look-ups say at once that a block has none.
+fill a page from the newest block or two, and for others one look-up says of 32 blocks which have all of them, and some
+of the reader's conversations when these are few. Only words that lie in many blocks and never in one message open all.
 """
 
 import heapq
@@ -16,7 +17,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from chatd.storage.search.blocks import CID, DOC_WORDS, KIND_BITS, TIME_KIND, doc_at, places, posting_set
-from chatd.storage.search.interface import CHUNK_DOCS, Block, Doc, Key, SearchView
+from chatd.storage.search.interface import BLOCKS_PER_PART, CHUNK_DOCS, Block, Doc, Key, SearchView
 
 NARROW_CIDS_MAX = 32
 """Up to so many conversations are looked up by their own postings, more by the column of conversations."""
@@ -60,7 +61,7 @@ def newest(view: SearchView, wanted: Wanted) -> Iterator[Doc | int]:
     """Docs, newest first; a doc that was indexed twice may come twice. An int is the end of a page that looked at too
     much: everything newer than that time has come, go on with `before` = (that time + 1, 0, 0).
     """
-    blocks = view.blocks()
+    blocks, worth = view.blocks(), _Worth(view, wanted)
     older = [0, *accumulate((block.ts_max for block in blocks), max)]
     opened = 0
     heap: list[tuple[int, int, int, Doc, Iterator[Doc]]] = []
@@ -82,13 +83,43 @@ def newest(view: SearchView, wanted: Wanted) -> Iterator[Doc | int]:
                 yield older[len(blocks)]
                 return
             block = blocks.pop()
-            if block.ts_min <= upto_ms and block.ts_max >= wanted.since_ms:
+            if block.ts_min <= upto_ms and block.ts_max >= wanted.since_ms and worth.opening(block.number):
                 opened += 1
                 push(_Opened(view, block, wanted).docs())
             continue
         _, _, _, doc, docs = heapq.heappop(heap)
         push(docs)
         yield doc
+
+
+class _Worth:
+    """Which blocks can hold anything of one query; asked for descending numbers, a part of them at a time."""
+
+    def __init__(self, view: SearchView, wanted: Wanted) -> None:
+        self._view = view
+        self._wanted = wanted
+        self._part, self._blocks = -1, 0
+
+    def opening(self, number: int) -> bool:
+        part, bit = divmod(number, BLOCKS_PER_PART)
+        if part != self._part:
+            self._part, self._blocks = part, self._with_all(part)
+        return bool(self._blocks >> bit & 1)
+
+    def _with_all(self, part: int) -> int:
+        wanted, view = self._wanted, self._view
+        found = view.blocks_with(part, wanted.terms)
+        if len(found) < len(wanted.terms):
+            return 0
+        blocks = -1
+        for having in found.values():
+            blocks &= having
+        if len(wanted.spans) <= NARROW_CIDS_MAX and blocks:
+            own = 0
+            for having in view.blocks_with(part, map(cid_term, wanted.spans)).values():
+                own |= having
+            blocks &= own
+        return blocks
 
 
 class _Opened:
@@ -119,11 +150,8 @@ class _Opened:
     def _chosen(self) -> int:
         """The set of docs with all terms, of the reader's conversations when these are few."""
         wanted, view, number = self._wanted, self._view, self._block.number
-        postings = view.postings(number, wanted.terms)
-        if len(postings) < len(wanted.terms):
-            return 0
         chosen = -1
-        for posting in postings.values():
+        for posting in view.postings(number, wanted.terms).values():
             chosen &= posting_set(posting)
         if len(wanted.spans) <= NARROW_CIDS_MAX and chosen:
             own = 0

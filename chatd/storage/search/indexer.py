@@ -89,14 +89,16 @@ class Indexer:
             if event and found:
                 seq, text = found
                 origin = event if seq == event.seq else next(iter(view.events(event.cid, seq, seq, 1, 1)), None)
-                if origin:
+                if origin and self._searchable(origin):
                     docs.append((Doc(origin.ts_ms, origin.cid, origin.seq, origin.sender, origin.kind), text))
         return keys, docs
 
-    def _indexed(self, docs: list[tuple[Doc, str]]) -> tuple[Block | None, dict[str, bytes], dict[int, bytes]]:
-        """The block with these docs behind those it has: block, postings and chunks that change."""
+    def _indexed(
+        self, docs: list[tuple[Doc, str]]
+    ) -> tuple[Block | None, dict[str, bytes], list[str], dict[int, bytes]]:
+        """The block with these docs behind those it has: block, postings that change, terms new in it, chunks."""
         if not docs:
-            return None, {}, {}
+            return None, {}, [], {}
         blocks = self._writer.blocks()
         block = blocks[-1] if blocks else Block(0, 0, docs[0][0].ts_ms, 0)
         if block.doc_count == BLOCK_DOCS:
@@ -109,7 +111,8 @@ class Indexer:
         postings = {term: extend_posting(known.get(term, b""), found) for term, found in sorted(places.items())}
         times = [doc.ts_ms for doc, _ in docs]
         grown = Block(block.number, block.doc_count + len(docs), min(block.ts_min, *times), max(block.ts_max, *times))
-        return grown, postings, self._chunks(block, encode_docs(doc for doc, _ in docs))
+        fresh = [term for term in postings if term not in known]
+        return grown, postings, fresh, self._chunks(block, encode_docs(doc for doc, _ in docs))
 
     def _chunks(self, block: Block, added: bytes) -> dict[int, bytes]:
         first, used = divmod(block.doc_count, CHUNK_DOCS)

@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 BLOCK_DOCS = 8_000
 CHUNK_DOCS = 125
 CHUNKS_PER_BLOCK = BLOCK_DOCS // CHUNK_DOCS
+BLOCKS_PER_PART = 32
+"""Of so many blocks together it is known which of them have a term."""
 
 CID_MAX = (1 << 63) - 1
 
@@ -50,7 +52,8 @@ class State(NamedTuple):
 
 class Slice(NamedTuple):
     """What one transaction of the indexer changes. heads: cid → highest seq collected. added, done: of the keys that
-    are pending. Block, postings and chunks replace what is there under their numbers.
+    are pending. Block, postings and chunks replace what is there under their numbers. fresh: terms that are new in the
+    block.
     """
 
     state: State
@@ -59,6 +62,7 @@ class Slice(NamedTuple):
     done: list[Key]
     block: Block | None
     postings: dict[str, bytes]
+    fresh: list[str]
     chunks: dict[int, bytes]
 
 
@@ -73,6 +77,11 @@ class SearchView(Protocol):
     def postings(self, block: int, terms: Iterable[str]) -> dict[str, bytes]:
         """Those of the terms that the block has."""
 
+    def blocks_with(self, part: int, terms: Iterable[str]) -> dict[str, int]:
+        """Of the blocks part * BLOCKS_PER_PART and on: bit n is set where block n of them has the term. Terms that none
+        has are left out.
+        """
+
     def chunks(self, block: int, first: int, last: int) -> list[bytes]:
         """The docs of chunks first..last of a block, as far as it has them."""
 
@@ -84,6 +93,9 @@ class SearchReader(Protocol):
     """For the hub, in threads."""
 
     def view(self) -> AbstractContextManager[SearchView]: ...
+    def discard(self) -> None:
+        """Throw the index away; the indexer notices and makes another one."""
+
     def close(self) -> None: ...
 
 

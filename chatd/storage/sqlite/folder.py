@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import apsw
 
 from chatd.errors import StorageError, StoreCorruptError, StoreFullError
+from chatd.storage import trim
 from chatd.storage.fold_sql import change_of, newest
 from chatd.storage.interface import Batch, FoldResult, Portion
 from chatd.storage.journal_codec import EVENT_TOMBSTONE, RowTuple
@@ -178,6 +179,24 @@ class SqliteFolder:
         if self._reserve.full:
             self._reserve.restore()
         return result
+
+    def trim(self) -> bool:
+        """See interface.Folder."""
+        main = self._opened()
+        with storage_errors("delete from", self._path), self._costs("other"):
+            try:
+                main.execute("BEGIN IMMEDIATE")
+                more = trim.run(
+                    trim.steps(int(time.time() * 1000)),
+                    lambda statement: main.execute(statement.sql, statement.bindings).fetchall(),
+                )
+                main.execute("COMMIT")
+            finally:
+                if main.in_transaction:
+                    main.execute("ROLLBACK")
+        if more:
+            self._checkpoint_if_due(self._folded_pos())
+        return more
 
     def settle(self) -> None:
         """Checkpoint now and unlink what may go: before a quiet time, and in tests."""

@@ -18,14 +18,14 @@ import apsw
 from chatd.errors import StoreCorruptError, StoreFullError
 from chatd.storage.lock_file import LockFile
 from chatd.storage.search.empty import EmptySearchView
-from chatd.storage.search.interface import CHUNKS_PER_BLOCK, Block, Key, Slice, State
+from chatd.storage.search.interface import BLOCKS_PER_PART, CHUNKS_PER_BLOCK, Block, Key, Slice, State
 from chatd.storage.sqlite.connection import READ_MAP_BYTES, connect, storage_errors
 from chatd.storage.sqlite.database import PAGE_BYTES
 from chatd.storage.sqlite.directory import remove_database
 
 SEARCH_NAME = "search.db"
 INDEXER_LOCK = "search.lock"
-LAYOUT = 1
+LAYOUT = 2
 CHECKPOINT_PAGES = 4096
 CACHE_BYTES = 64 * 1024 * 1024
 # The index is the last thing that a disk which fills up should hold.
@@ -39,9 +39,12 @@ CREATE TABLE pending(ts INTEGER, cid INTEGER, seq INTEGER, PRIMARY KEY(ts, cid, 
 CREATE TABLE block(number INTEGER PRIMARY KEY, doc_count INTEGER, ts_min INTEGER, ts_max INTEGER);
 CREATE TABLE chunk(id INTEGER PRIMARY KEY, docs BLOB NOT NULL);
 CREATE TABLE posting(block INTEGER, term TEXT, docs BLOB NOT NULL, PRIMARY KEY(block, term)) WITHOUT ROWID;
+CREATE TABLE summary(part INTEGER, term TEXT, blocks INTEGER NOT NULL, PRIMARY KEY(part, term)) WITHOUT ROWID;
 PRAGMA user_version = {LAYOUT};
 """
 _STATE = "SELECT log_epoch, collected_pos, indexed_pos FROM state"
+_SUMMARY = "SELECT blocks FROM summary WHERE part = ? AND term = ?"
+_ADD_BLOCK = "INSERT INTO summary VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET blocks = blocks | excluded.blocks"
 _POSTING = "SELECT docs FROM posting WHERE block = ? AND term = ?"
 
 
@@ -59,6 +62,10 @@ class SqliteSearchView:
     def postings(self, block: int, terms: Iterable[str]) -> dict[str, bytes]:
         found = ((term, self._connection.execute(_POSTING, (block, term)).get) for term in terms)
         return {term: docs for term, docs in found if docs is not None}
+
+    def blocks_with(self, part: int, terms: Iterable[str]) -> dict[str, int]:
+        found = ((term, self._connection.execute(_SUMMARY, (part, term)).get) for term in terms)
+        return {term: blocks for term, blocks in found if blocks is not None}
 
     def chunks(self, block: int, first: int, last: int) -> list[bytes]:
         bounds = (block * CHUNKS_PER_BLOCK + first, block * CHUNKS_PER_BLOCK + last)
@@ -98,6 +105,10 @@ class SqliteSearchReader:
                     connection.execute("ROLLBACK")
         finally:
             self._idle.put_nowait(opened)
+
+    def discard(self) -> None:
+        """See search.interface.SearchReader. What belongs to the file goes when the indexer makes another one."""
+        self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
         for _ in range(self._idle.maxsize):
@@ -176,6 +187,8 @@ class SqliteSearchWriter(SqliteSearchView):
                 "INSERT OR REPLACE INTO posting VALUES(?, ?, ?)",
                 ((number, term, docs) for term, docs in change.postings.items()),
             )
+            part, bit = divmod(number, BLOCKS_PER_PART)
+            run_all(_ADD_BLOCK, ((part, term, 1 << bit) for term in change.fresh))
             run("UPDATE state SET log_epoch = ?, collected_pos = ?, indexed_pos = ?", change.state)
         self.state = change.state
         self._checkpoint()
