@@ -30,9 +30,9 @@ def read(name: str) -> list[dict[str, Any]]:
 
 
 def load(name: str) -> list[dict[str, Any]]:
-    """valid or forbidden, with the regressions that have its form."""
+    """valid or forbidden, with the others that have its form."""
     mark = {"valid": "fields", "forbidden": "clause"}[name]
-    return read(name) + [vector for vector in read("regression") if mark in vector]
+    return read(name) + [vector for other in ("contents", "regression") for vector in read(other) if mark in vector]
 
 
 def value_of(field: Field, given: Any) -> Any:
@@ -42,6 +42,15 @@ def value_of(field: Field, given: Any) -> Any:
     if isinstance(given, dict):
         return expand(given["hex"]) if "hex" in given else expand(given["utf8"]).decode("utf-8")
     return given
+
+
+def map_of(given: Any) -> Any:
+    """A MessagePack map, or what is in one."""
+    if isinstance(given, dict):
+        if given.keys() == {"hex"}:
+            return expand(given["hex"])
+        return {int(key) if key.isdigit() else key: map_of(value) for key, value in given.items()}
+    return [map_of(value) for value in given] if isinstance(given, list) else given
 
 
 def frame_of(vector: dict[str, Any]) -> Frame:
