@@ -104,7 +104,16 @@ async def get(caller: Caller, cid: int) -> Result:
 
 
 async def list_own(caller: Caller, after: int, limit: int) -> Result:
-    """CONVERSATION_LIST: conversations of which the caller is a present member."""
+    """CONVERSATION_LIST: conversations of which the caller is a member. A page is empty only at the end."""
+    while True:
+        listed, looked_at = await _page(caller, after, limit)
+        if listed or not looked_at:
+            return {1: listed, 2: bool(looked_at)}
+        after = looked_at
+
+
+async def _page(caller: Caller, after: int, limit: int) -> tuple[list[list[Any]], int]:
+    """Some of the next ones, and up to which cid was looked, 0: to the end."""
     hub = caller.hub
 
     def read(view: View) -> tuple[int, list[int], dict[int, list[MembershipRow]], dict[int, int]]:
@@ -127,13 +136,15 @@ async def list_own(caller: Caller, after: int, limit: int) -> Result:
         raise too_fast()
     # Nothing awaits from here on: the rows and what is not folded are of one moment.
     listed: list[list[Any]] = []
+    looked_at = after
     for cid in candidates:
         if len(listed) == limit or (cid in cids and cid not in rows):
-            return {1: listed, 2: True}
+            return listed, looked_at
         entry = _listing(caller, cid, rows.get(cid, []), counts.get(cid, 0))
         if entry is not None:
             listed.append(entry)
-    return {1: listed, 2: False}
+        looked_at = cid
+    return listed, 0
 
 
 def _listing(caller: Caller, cid: int, rows: list[MembershipRow], member_count: int) -> list[Any] | None:

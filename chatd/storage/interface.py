@@ -66,7 +66,7 @@ class Portion(Protocol):
 
     def senders(self) -> Iterable[tuple[int, int, int, int, int]]:
         """(cid, user, seq, message_count there, position of the conversation's newest event) of each user's newest
-        event of a device in each conversation.
+        message in each conversation: who writes has read.
         """
 
     def highest_cseqs(self) -> Iterable[tuple[int, int]]:

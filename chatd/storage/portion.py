@@ -6,6 +6,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from chatd.storage.journal_codec import (
+    EVENT_MESSAGE,
     EventTuple,
     IdempotencyTuple,
     MemberTuple,
@@ -68,7 +69,7 @@ class Portion:
         return [(cid, event[1], event[7], event[2], self._changed[cid]) for cid, event in newest.items()]
 
     def senders(self) -> list[tuple[int, int, int, int, int]]:
-        newest = {(event[0], event[3]): event for event in self.events() if event[4]}
+        newest = {(event[0], event[3]): event for event in self.events() if event[3] and event[10] & EVENT_MESSAGE}
         return [(cid, sender, event[1], event[7], self._changed[cid]) for (cid, sender), event in newest.items()]
 
     def highest_cseqs(self) -> list[tuple[int, int]]:

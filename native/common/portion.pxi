@@ -295,7 +295,7 @@ cdef class Portion:
         self._sort()
         for i in range(self._events.count):
             event = <const journal_event*>self._events.keys[i].record
-            if event.device:
+            if event.sender and event.head.flags & JOURNAL_EVENT_MESSAGE:
                 newest[event.sender] = i
             if i + 1 == self._events.count or self._events.keys[i + 1].id != self._events.keys[i].id:
                 for last in newest.values():
