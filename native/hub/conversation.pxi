@@ -13,6 +13,7 @@ cdef inline hub_conversation_t* hub_conversation(hub_t* h, uint64_t cid) noexcep
 
 cdef void hub_conversation_free(hub_t* h, hub_conversation_t* c) noexcept nogil:
     chatd_assert(c.subscriptions == NULL)
+    hub_audience_drop(h, c)
     hmap_remove(&h.conversations, c.cid)
     hub_age_out(&c.age)
     free(c.members)
@@ -204,8 +205,31 @@ cdef void hub_tail_free_to(hub_t* h, uint64_t pos) noexcept nogil:
 
 # -- loading -----------------------------------------------------------------------------------------------------------
 
+# An interval of a user behind all others: 100,000 of them are loaded in a row.
+cdef bint hub_interval_append(hub_conversation_t* c, const hub_member_t* given) noexcept nogil:
+    cdef void* grown = hub_grown(c.members, c.interval_count, &c.interval_room, sizeof(hub_member_t))
+    cdef hub_member_t* m
+    if grown == NULL:
+        return False
+    c.members = <hub_member_t*>grown
+    m = &c.members[c.interval_count]
+    memset(m, 0, sizeof(hub_member_t))
+    m.user = given.user
+    m.join_seq = given.join_seq
+    m.leave_seq = given.leave_seq
+    m.role = given.role
+    hub_positions_raise(m, given.delivered_seq, given.read_seq, given.read_count)
+    c.interval_count += 1
+    c.member_count += given.leave_seq == 0
+    return True
+
 # One interval as the main database has it. What replay or staging brought is newer and stays; positions merge.
 cdef bint hub_interval_load(hub_conversation_t* c, const hub_member_t* given) noexcept nogil:
+    if c.interval_count == 0 or c.members[c.interval_count - 1].user < given.user:
+        return hub_interval_append(c, given)
+    return hub_interval_merge(c, given)
+
+cdef bint hub_interval_merge(hub_conversation_t* c, const hub_member_t* given) noexcept nogil:
     cdef uint32_t at = hub_interval_at(c, given.user, given.join_seq)
     cdef bint known = (at < c.interval_count and c.members[at].user == given.user
                        and c.members[at].join_seq == given.join_seq)

@@ -185,8 +185,10 @@ cdef bint hub_session_begin(hub_t* h, hub_device_t* d, uint32_t shard, uint64_t 
     d.next_of_user = u.online
     u.online = d
     u.online_count += 1
-    if u.watched and u.online_count == 1:
-        hub_upcall(h, UP_PRESENCE, 0, u.user, True, 0, 0)
+    if u.online_count == 1:
+        hub_audiences_join(h, u)
+        if u.watched:
+            hub_upcall(h, UP_PRESENCE, 0, u.user, True, 0, 0)
     d.shard = shard
     d.handle = handle
     d.session_epoch = session_epoch
@@ -211,8 +213,10 @@ cdef void hub_session_end(hub_t* h, hub_device_t* d) noexcept nogil:
         at = &at[0].next_of_user
     at[0] = d.next_of_user
     u.online_count -= 1
-    if u.watched and u.online_count == 0:
-        hub_upcall(h, UP_PRESENCE, 0, u.user, False, 0, 0)
+    if u.online_count == 0:
+        hub_audiences_leave(h, u)
+        if u.watched:
+            hub_upcall(h, UP_PRESENCE, 0, u.user, False, 0, 0)
     if d.previous_of_shard != NULL:
         d.previous_of_shard.next_of_shard = d.next_of_shard
     else:

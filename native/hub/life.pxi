@@ -74,6 +74,7 @@ cdef hub_conversation_t* hub_conversation_put(hub_t* h, uint64_t cid, list membe
     cdef hub_member_t* member
     if c == NULL:
         raise MemoryError
+    hub_audience_drop(h, c)
     memset(&m, 0, sizeof(m))
     for user, role, join_seq, leave_seq, delivered_seq, read_seq, read_count in members:
         m.user = user
@@ -106,8 +107,13 @@ cdef bint hub_stage_member(hub_t* h, hub_conversation_t* c, uint64_t user, uint3
     cdef uint32_t undone = h.undo_count
     cdef hub_undo_t* undo
     cdef journal_member* record
-    if not hub_undo_prepare(h) or hub_interval_set(c, user, join_seq, leave_seq, role) == NULL:
+    cdef hub_member_t* m
+    if not hub_undo_prepare(h):
         return False
+    m = hub_interval_set(c, user, join_seq, leave_seq, role)
+    if m == NULL:
+        return False
+    hub_audience_changed(h, c, m)
     undo = hub_undo_add(h, UNDO_INTERVAL if known else UNDO_INTERVAL_NEW)
     undo.conversation = c
     undo.a = user

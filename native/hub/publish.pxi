@@ -11,6 +11,7 @@
 cdef enum:
     HUB_CATCH_UP_MAX = 4096         # events for one link in one call
     HUB_LOOK_AHEAD = 256            # conversations asked for at once when a catch-up meets one that is not loaded
+    HUB_PREFETCH = 4
 
 cdef extern from * nogil:
     """
@@ -44,39 +45,64 @@ cdef bint hub_recipients_room(hub_t* h, uint64_t count) noexcept nogil:
     h.recipient_room = room
     return True
 
+# The sessions of one user that get this event, behind the `n` that are found already. False: no memory.
+cdef inline bint hub_recipients_add(hub_t* h, const hub_user_t* u, const journal_event* event, uint64_t pos,
+                                    uint64_t mask, uint32_t* n, uint32_t* count, uint64_t* shards) noexcept nogil:
+    cdef hub_device_t* d = u.online
+    if not hub_recipients_room(h, <uint64_t>n[0] + u.online_count):
+        return False
+    while d != NULL:
+        if d.device == event.device or d.registered_pos >= pos or not (mask >> d.shard) & 1:
+            d = d.next_of_user
+            continue
+        if not (shards[0] >> d.shard) & 1:
+            shards[0] |= <uint64_t>1 << d.shard
+            count[d.shard] = 0
+        count[d.shard] += 1
+        h.recipients_unsorted[n[0]] = d.handle
+        h.recipient_shards[n[0]] = <uint8_t>d.shard
+        n[0] += 1
+        d = d.next_of_user
+    return True
+
+# Of a large conversation: those who are there.
+cdef bint hub_recipients_present(hub_t* h, const hub_audience_t* a, const journal_event* event, uint64_t pos,
+                                 uint64_t mask, uint32_t* n, uint32_t* count, uint64_t* shards) noexcept nogil:
+    cdef uint32_t i
+    cdef const hub_present_t* entry
+    for i in range(a.count):
+        if i + 2 * HUB_PREFETCH < a.count:
+            chatd_prefetch(a.entries[i + 2 * HUB_PREFETCH].user)
+        if i + HUB_PREFETCH < a.count:
+            chatd_prefetch(a.entries[i + HUB_PREFETCH].user.online)
+        entry = &a.entries[i]
+        if hub_spans(entry.join_seq, entry.leave_seq, event.seq) and not hub_recipients_add(
+                h, entry.user, event, pos, mask, n, count, shards):
+            return False
+    return True
+
 # Sessions on the shards of `mask` that get this event, grouped by shard: begin[s] .. begin[s] + count[s] of recipients.
 # The sending device is left out: its SEND_ACK says the same. False: no memory.
-cdef bint hub_recipients(hub_t* h, const hub_conversation_t* c, const journal_event* event, uint64_t pos, uint64_t mask,
+cdef bint hub_recipients(hub_t* h, hub_conversation_t* c, const journal_event* event, uint64_t pos, uint64_t mask,
                          uint32_t* begin, uint32_t* count, uint64_t* shards) noexcept nogil:
     cdef uint32_t i, n = 0, at = 0
     cdef const hub_member_t* m
-    cdef hub_user_t* u
-    cdef hub_device_t* d
+    cdef const hub_user_t* u
     cdef uint64_t left
     shards[0] = 0
-    for i in range(c.interval_count):
-        m = &c.members[i]
-        if not hub_interval_has(m, event.seq) and not (chatd_sabotage(SABOTAGE_MEMBERSHIP_AT_JOIN_ONLY)
-                                                       and m.join_seq <= event.seq):
-            continue
-        u = hub_user(h, m.user)
-        if u == NULL or u.online_count == 0:
-            continue
-        if not hub_recipients_room(h, <uint64_t>n + u.online_count):
+    hub_audience_make(h, c, event.seq)
+    if c.audience != NULL and c.audience.from_seq <= event.seq:
+        if not hub_recipients_present(h, c.audience, event, pos, mask, &n, count, shards):
             return False
-        d = u.online
-        while d != NULL:
-            if d.device == event.device or d.registered_pos >= pos or not (mask >> d.shard) & 1:
-                d = d.next_of_user
+    else:
+        for i in range(c.interval_count):
+            m = &c.members[i]
+            if not hub_interval_has(m, event.seq) and not (chatd_sabotage(SABOTAGE_MEMBERSHIP_AT_JOIN_ONLY)
+                                                           and m.join_seq <= event.seq):
                 continue
-            if not (shards[0] >> d.shard) & 1:
-                shards[0] |= <uint64_t>1 << d.shard
-                count[d.shard] = 0
-            count[d.shard] += 1
-            h.recipients_unsorted[n] = d.handle
-            h.recipient_shards[n] = <uint8_t>d.shard
-            n += 1
-            d = d.next_of_user
+            u = hub_user(h, m.user)
+            if u != NULL and u.online_count and not hub_recipients_add(h, u, event, pos, mask, &n, count, shards):
+                return False
     left = shards[0]
     while left:
         i = chatd_lowest_bit(left)
@@ -355,9 +381,11 @@ cdef void hub_undo_one(hub_t* h, hub_undo_t* u) noexcept nogil:
         if d.handle != 0 and d.session_epoch == u.c:
             hub_mark(d, u.a, u.b)
     elif u.kind == UNDO_INTERVAL_NEW:
+        hub_audience_drop(h, c)
         hub_interval_remove(c, u.a, u.b)
         c.touched_pos = u.c
     elif u.kind == UNDO_INTERVAL:
+        hub_audience_drop(h, c)
         hub_interval_set(c, u.a, u.b, u.c, <uint32_t>u.d)
         c.touched_pos = u.e
     elif u.kind == UNDO_SPOKE or u.kind == UNDO_MUTE or u.kind == UNDO_RULES:

@@ -19,6 +19,10 @@ cdef void hub_audience_count(hub_t* h, hub_conversation_t* c) noexcept nogil:
     if h.tick_ms < c.recount_ms:
         return
     c.recount_ms = h.tick_ms + HUB_RECOUNT_MS
+    hub_audience_make(h, c, c.head_seq + 1)
+    if c.audience != NULL:
+        hub_audience_sum(c.audience, &c.online_members, &c.online_devices)
+        return
     c.online_members = c.online_devices = 0
     for i in range(c.interval_count):
         if c.members[i].leave_seq == 0:

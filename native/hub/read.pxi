@@ -28,6 +28,23 @@ cdef list hub_present_of(const hub_conversation_t* c, uint64_t after, uint64_t l
             found.append(hub_interval_tuple(c, i))
     return found
 
+# Present members but one user who may read seq: how many, of them received, of them read.
+cdef tuple hub_receipt_counts(const hub_conversation_t* c, uint64_t seq, uint64_t but_user):
+    cdef uint32_t i, members = 0, delivered = 0, read = 0
+    cdef const hub_member_t* m
+    cdef bint has = False
+    for i in range(c.interval_count):
+        m = &c.members[i]
+        has = has or hub_interval_has(m, seq)
+        if i + 1 < c.interval_count and c.members[i + 1].user == m.user:
+            continue
+        if has and m.leave_seq == 0 and m.user != but_user:
+            members += 1
+            delivered += m.delivered_seq >= seq
+            read += m.read_seq >= seq
+        has = False
+    return (members, delivered, read)
+
 # Frames of the events from_seq .. to_seq that the user may see, into `to` of `room` bytes. next_seq: the first event
 # not looked at. Stops at a bound, and where the tail does not reach.
 cdef size_t hub_tail_frames(hub_t* h, const hub_conversation_t* c, uint64_t user, uint64_t from_seq, uint64_t to_seq,

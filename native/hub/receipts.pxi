@@ -8,7 +8,8 @@
 # otherwise (need_read_count).
 # Others see what is durable, or a hub that dies would take receipts back: after the commit, one RECEIPT frame per
 # conversation, encoded once per shard with followers; the reader's own devices get theirs directly. Conversations over
-# receipt_members_max have counters only.
+# receipt_members_max have counters only: what is delivered there and not read is remembered here and not written, or
+# each event of a channel would be followed by a record of every subscriber.
 
 cdef enum:
     HUB_RECEIPT_ROOM = 20 + 500 * 27    # cid, count, entries of three varints
@@ -146,6 +147,8 @@ cdef void hub_position_merge(hub_t* h, hub_conversation_t* c, hub_member_t* m, u
         return
     h.count.positions += 1
     m.read_moved |= m.read_seq > read_before
+    if m.read_seq == read_before and c.member_count > h.settings.receipt_members_max:
+        return
     hub_position_moved(h, c, m)
 
 cdef hub_outcome hub_on_position(hub_t* h, const uint8_t* record, hub_need_t* wait) noexcept nogil:

@@ -215,6 +215,8 @@ cdef void hub_on_closed(hub_t* h, uint32_t shard, const link_closed* closed) noe
 cdef void hub_shard_forget(hub_t* h, uint32_t shard) noexcept nogil:
     cdef hub_device_t* d
     cdef hub_device_t* following
+    # Taken out one by one, 100,000 of them would cost seconds.
+    hub_audiences_drop(h)
     while h.links[shard].devices != NULL:
         hub_session_end(h, h.links[shard].devices)
     d = h.logins

@@ -18,6 +18,7 @@ cdef enum:
     HUB_COOLING_MAX = 65536         # (user, conversation) pairs whose POSITION waits for its interval
 
     HUB_ROLES = 16                  # codes of roles are below
+    HUB_AUDIENCES_MAX = 64          # conversations with a list of who is there
 
 # Flags of a conversation, column conversation.flags.
 cdef enum:
@@ -86,11 +87,25 @@ cdef struct hub_conversation_t:
     uint64_t recount_ms
     uint32_t online_members
     uint32_t online_devices
+    hub_audience_t* audience        # of a large one; NULL: look at all members
     # Followers of the ephemeral side.
     hub_subscription_t* subscriptions
     uint32_t subscription_count
     bint streaming                  # Python has live streams of it and is told of new followers; pins the entry
     uint64_t shards                 # bit i: shard i has followers; sent as INTEREST when it changes
+
+# An interval of somebody who is online (hub/audience.pxi).
+cdef struct hub_present_t:
+    hub_user_t* user
+    uint64_t join_seq
+    uint64_t leave_seq
+
+cdef struct hub_audience_t:
+    hub_conversation_t* conversation
+    uint64_t from_seq               # good for events from here on
+    hub_present_t* entries          # ascending by (user, join_seq)
+    uint32_t count
+    uint32_t room
 
 # What it follows (its topics) is known to its shard alone.
 cdef struct hub_subscription_t:
@@ -345,6 +360,8 @@ cdef struct hub_t:
     uint64_t parked_records
     uint64_t parked_bytes
     hub_device_t* logins            # devices with a login that waits
+    hub_audience_t* audiences[HUB_AUDIENCES_MAX]    # oldest first
+    uint32_t audience_count
     tail_t tail
     hub_link_t links[HUB_SHARDS_MAX]
     hub_upcall_t* upcalls

@@ -32,6 +32,11 @@ cdef class _HubTables:
         cdef hub_conversation_t* c = hub_conversation(self._h, cid)
         return hub_present_of(c, after, limit) if c != NULL and c.loaded else None
 
+    def receipt_counts(self, uint64_t cid, uint64_t seq, uint64_t but_user) -> tuple | None:
+        """(members, delivered, read): present members who may read seq, all but one; None: not loaded."""
+        cdef hub_conversation_t* c = hub_conversation(self._h, cid)
+        return hub_receipt_counts(c, seq, but_user) if c != NULL and c.loaded else None
+
     def rights(self, uint64_t cid, uint64_t user) -> int | None:
         """RIGHT_ bits of a present member, 0 for others; None: not loaded."""
         cdef hub_conversation_t* c = hub_conversation(self._h, cid)

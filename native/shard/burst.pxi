@@ -51,6 +51,7 @@ cdef bint burst_fan_out(engine_t* e, const burst_t* burst) noexcept nogil:
     cdef bint split = False, complete = True
     cdef uint32_t index, single
     cdef conn_t* c
+    e.spreading = topic_set.count > BULK_RECIPIENTS
     for index in range(topic_set.count):
         if index + 4 < topic_set.count:
             chatd_prefetch(slab_at(&e.slab, followers[index + 4].slot))
@@ -69,6 +70,7 @@ cdef bint burst_fan_out(engine_t* e, const burst_t* burst) noexcept nogil:
         complete = complete and split
         for single in range(burst.count if split else 0):
             conn_ephemeral(e, c, singles[single])
+    e.spreading = False
     for single in range(burst.count if split else 0):
         frame_release(e, singles[single])
     if whole != NULL:

@@ -155,8 +155,8 @@ cdef void closing_free(engine_t* e) noexcept nogil:
         c = slab_at(&e.slab, e.gone.slots[index])
         if c.fd >= 0:
             conn_close_fd(c)
-        if c.flags & CONN_DUE_LISTED:
-            # uplink_pump_due puts it back here.
+        if c.flags & (CONN_DUE_LISTED | CONN_BULK):
+            # uplink_pump_due or bulk_take puts it back here, whichever is later.
             c.flags |= CONN_FREE_DUE
         else:
             slab_give(&e.slab, c)

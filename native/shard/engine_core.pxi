@@ -12,6 +12,7 @@ cdef bint engine_alloc(engine_t* e) noexcept nogil:
     return (e.scratch != NULL and e.gather != NULL and e.burst.data != NULL
             and slot_list_init(&e.dirty, 2 * slots) and slot_list_init(&e.doomed, slots)
             and slot_list_init(&e.gone, slots) and slot_list_init(&e.due, slots)
+            and slot_ring_init(&e.bulk, slots)
             and ledger_init(&e.ledger, e.settings.ledger_entries)
             and gate_init(&e.gate, e.settings.gate_entries)
             and inflight_init(&e.inflight, e.settings.pending_sends_max)
@@ -87,6 +88,7 @@ cdef void engine_free(engine_t* e) noexcept nogil:
     free(e.doomed.slots)
     free(e.gone.slots)
     free(e.due.slots)
+    free(e.bulk.slots)
     free(e.scratch)
     free(e.gather)
     free(e.burst.data)

@@ -32,12 +32,14 @@ cdef void ephemeral_fan_out(engine_t* e, topic_set_t* topic_set, frame_t* frame,
     cdef const follower_t* followers = topic_set_followers(topic_set)
     cdef const follower_t* follower
     cdef uint32_t index
+    e.spreading = topic_set.count > BULK_RECIPIENTS
     for index in range(topic_set.count):
         follower = &followers[index]
         if index + 4 < topic_set.count:
             chatd_prefetch(slab_at(&e.slab, followers[index + 4].slot))
         if follower.slot != but_slot and follower.topics & topic:
             conn_ephemeral(e, slab_at(&e.slab, follower.slot), frame)
+    e.spreading = False
 
 # The frame as receivers see it: `rest` is everything behind the sender, as it came.
 cdef inline size_t ephemeral_bytes(uint64_t cid, uint64_t sender, size_t rest_bytes) noexcept nogil:

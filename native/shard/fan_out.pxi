@@ -105,7 +105,10 @@ cdef bint on_committed(engine_t* e, const uint8_t* p, size_t n) noexcept nogil:
     frame.flags = FRAME_DELIVER
     if record.recipient_count <= e.settings.ledger_recipients_max:
         frame.flags |= FRAME_TRACED
+    e.spread_count += record.recipient_count
+    e.spreading = record.recipient_count > BULK_RECIPIENTS
     fan_out(e, frame, data + record.frame_bytes, record.recipient_count)
+    e.spreading = False
     frame_release(e, frame)
     return True
 

@@ -22,6 +22,9 @@ cdef enum:
 cdef inline void conn_mark_dirty(engine_t* e, conn_t* c) noexcept nogil:
     if c.flags & CONN_DIRTY:
         return
+    if e.spreading and not c.flags & CONN_DOOR:
+        bulk_put(e, c)
+        return
     slot_list_put(&e.dirty, c.slot)
     c.flags |= CONN_DIRTY
 

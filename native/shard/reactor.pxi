@@ -139,7 +139,7 @@ cdef void events_take(engine_t* e) noexcept nogil:
             ring_wake_clear(e.peers[name - EVENT_PEER].ring_in)
 
 # Flush what has output, tear down what was doomed, until neither leads to more of the other.
-cdef void output_flush(engine_t* e) noexcept nogil:
+cdef void dirty_flush(engine_t* e) noexcept nogil:
     cdef uint32_t index, batch
     cdef conn_t* c
     while e.dirty.count or e.doomed.count:
@@ -152,6 +152,19 @@ cdef void output_flush(engine_t* e) noexcept nogil:
         # What was marked while flushing (a LAG, a BYE) is the next round.
         e.dirty.count -= batch
         memmove(e.dirty.slots, e.dirty.slots + batch, e.dirty.count * sizeof(uint32_t))
+
+# Those who are reached one by one first, then a few of those who are reached with many others.
+cdef void output_flush(engine_t* e) noexcept nogil:
+    cdef int turn
+    dirty_flush(e)
+    if e.bulk.count == 0:
+        return
+    for turn in range(BULK_WRITES):
+        if e.bulk.count == 0:
+            break
+        conn_flush(e, bulk_take(e))
+    dirty_flush(e)
+    e.found_work = e.found_work or e.bulk.count != 0
 
 cdef void conn_flush(engine_t* e, conn_t* c) noexcept nogil:
     if c.state == CONN_GONE or c.flags & CONN_DOOMED:
@@ -168,6 +181,7 @@ cdef void conn_flush(engine_t* e, conn_t* c) noexcept nogil:
 cdef void tick(engine_t* e) noexcept nogil:
     e.count[COUNT_TICKS] += 1
     e.found_work = False
+    e.spread_count = 0
     clock_look(e)
     if not upcalls_full(e):
         events_take(e)

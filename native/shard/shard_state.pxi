@@ -40,6 +40,13 @@ cdef struct slot_list_t:
     uint32_t count
     uint32_t room
 
+# The same, first in first out.
+cdef struct slot_ring_t:
+    uint32_t* slots
+    uint32_t begin
+    uint32_t count
+    uint32_t room
+
 # Ephemeral frames of one sender to one conversation, side by side. See burst.pxi.
 cdef struct burst_t:
     uint8_t* data                   # BURST_BYTES_MAX
@@ -80,6 +87,9 @@ cdef struct engine_t:
     slot_list_t doomed              # to be torn down
     slot_list_t gone                # to be freed; events of this tick may still name them
     slot_list_t due                 # LOGIN or CLOSED records wait for room in the ring; survives ticks
+    slot_ring_t bulk                # something to flush, a few in each tick (bulk.pxi); survives ticks
+    bint spreading                  # what is queued now goes to many
+    uint32_t spread_count           # recipients of COMMITTED records of this tick
     # Output of all connections.
     uint64_t queued_bytes           # of all frames alive; invariant: 0 when all queues are empty
     uint64_t parked_bytes
@@ -110,6 +120,11 @@ cdef bint slot_list_init(slot_list_t* list_, uint32_t room) noexcept nogil:
     list_.slots = <uint32_t*>calloc(room, sizeof(uint32_t))
     list_.room = room
     return list_.slots != NULL
+
+cdef bint slot_ring_init(slot_ring_t* ring, uint32_t room) noexcept nogil:
+    ring.slots = <uint32_t*>calloc(room, sizeof(uint32_t))
+    ring.room = room
+    return ring.slots != NULL
 
 cdef inline void slot_list_put(slot_list_t* list_, uint32_t slot) noexcept nogil:
     chatd_require(list_.count < list_.room)

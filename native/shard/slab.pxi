@@ -51,9 +51,10 @@ cdef enum conn_flag:
     CONN_DUE_LISTED = 65536         # on the list of connections with a record for the hub
     CONN_BYE_QUEUED = 131072        # BYE is in the queue already
     CONN_SHUT = 262144              # our half of the connection is shut down
-    CONN_FREE_DUE = 1048576         # gone; the slot is freed when it has left the list of what the hub is owed
+    CONN_FREE_DUE = 1048576         # gone; the slot is freed when it has left the lists that survive ticks
     CONN_SESSION = 524288           # was live once: its end is the end of a session
     CONN_REAUTHENTICATING = 2097152  # a REAUTH is with Python
+    CONN_BULK = 4194304             # on the list of connections to flush a few in each tick
 
 # One DELIVER that the client has not acknowledged.
 cdef struct unacked_t:

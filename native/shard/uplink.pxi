@@ -16,6 +16,7 @@ cdef enum uplink_stage:
 
 cdef enum:
     UPLINK_RECORDS_PER_TICK = 4096
+    UPLINK_RECIPIENTS_PER_TICK = 16384
 
 cdef inline bint uplink_is_ready(const engine_t* e) noexcept nogil:
     return e.hub.stage == UPLINK_READY
@@ -101,7 +102,7 @@ cdef void uplink_pump_due(engine_t* e) noexcept nogil:
             kept += 1
             continue
         c.flags &= ~CONN_DUE_LISTED
-        if c.flags & CONN_FREE_DUE:
+        if c.flags & CONN_FREE_DUE and not c.flags & CONN_BULK:
             slot_list_put(&e.gone, c.slot)
     e.due.count = kept
 
@@ -417,7 +418,7 @@ cdef void uplink_read(engine_t* e) noexcept nogil:
     cdef ring_status status
     cdef int budget
     for budget in range(UPLINK_RECORDS_PER_TICK):
-        if e.hub.ring_in == NULL or upcalls_full(e):
+        if e.hub.ring_in == NULL or upcalls_full(e) or e.spread_count >= UPLINK_RECIPIENTS_PER_TICK:
             return
         status = ring_peek(e.hub.ring_in, &p, &n)
         if status == RING_EMPTY:

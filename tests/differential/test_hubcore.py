@@ -297,6 +297,7 @@ def observed(world: World) -> dict[str, Any]:
         "members": [core.members(cid) for cid in CIDS],
         "rights": [(core.rights(cid, user), core.muted_until_s(cid, user)) for cid in CIDS for user in USERS],
         "present": [core.present(cid, 1, 2) for cid in CIDS],
+        "receipts": [core.receipt_counts(cid, seq, 1) for cid in CIDS for seq in (1, 3)],
         "sessions": [core.sessions(user) for user in USERS],
         "floors": [core.tail_floor(cid, 0) for cid in CIDS],
         "last": [core.last_event(cid) for cid in CIDS],

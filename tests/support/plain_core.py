@@ -280,6 +280,13 @@ class PlainCore:
         found = self.members(cid)
         return None if found is None else [one for one in found if one[0] > after and not one[3]][:limit]
 
+    def receipt_counts(self, cid: int, seq: int, but_user: int) -> tuple[int, int, int] | None:
+        found = self.members(cid)
+        readers = {one[0] for one in found or () if one[2] <= seq <= (one[3] or seq)}
+        there = [one for one in found or () if not one[3] and one[0] in readers and one[0] != but_user]
+        counts = [sum(one[which] >= seq for one in there) for which in (4, 5)]
+        return None if found is None else (len(there), counts[0], counts[1])
+
     def rights(self, cid: int, user: int) -> int | None:
         conversation, found = self._loaded(cid), self.intervals(cid, user)
         if conversation is None or not found or found[-1][3]:

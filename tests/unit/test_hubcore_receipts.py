@@ -293,3 +293,26 @@ def test_a_quiet_poll_leaves_the_rings_armed(hub: FakeHub, shard: FakeShard, ali
     assert select.select([hub.core], [], [], 0)[0]
     hub.run()
     assert select.select([hub.core], [], [], 0)[0] == []
+
+
+def test_a_large_conversation_writes_what_is_read_and_counts_what_came() -> None:
+    hub = FakeHub(HubCore, HubCoreSettings(receipt_members_max=2))
+    for user in (1, 2, 3):
+        hub.person(user, 10 * user + 1)
+    hub.conversation(7, 1, 2, 3)
+    shard = FakeShard(hub.core)
+    alice = hub.login(shard, 101, 1, 11)
+    for cseq in range(1, 6):
+        shard.send(alice, cseq, 7)
+    shard.position(2, 7, 4, 0)
+    hub.run()
+    assert positions(hub) == []
+    assert hub.core.receipt_counts(7, 4, 1) == (2, 1, 0)
+    assert hub.core.receipt_counts(7, 5, 1) == (2, 0, 0)
+    assert hub.core.receipt_counts(9, 1, 1) is None
+    hub.tick_ms += 5000
+    shard.position(2, 7, 0, 3)
+    hub.run()
+    assert positions(hub) == [(2, 4, 3, 3)]
+    assert hub.core.receipt_counts(7, 3, 1) == (2, 1, 1)
+    assert hub.core.receipt_counts(7, 3, 2) == (2, 1, 1), "alice has read what she wrote"

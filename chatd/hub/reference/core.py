@@ -407,6 +407,15 @@ class ReferenceHubCore:
             return None
         return [member for member in members if member[0] > after and not member[3]][:limit]
 
+    def receipt_counts(self, cid: int, seq: int, but_user: int) -> tuple[int, int, int] | None:
+        members = self.members(cid)
+        if members is None:
+            return None
+        readers = {user for user, _, join, leave, *_ in members if join <= seq and (leave == 0 or seq <= leave)}
+        newest = {member[0]: member for member in members}
+        there = [newest[user] for user in readers if newest[user][3] == 0 and user != but_user]
+        return (len(there), sum(member[4] >= seq for member in there), sum(member[5] >= seq for member in there))
+
     def rights(self, cid: int, user: int) -> int | None:
         known = self._hub.conversations.get(cid)
         if known is None or not known.loaded:

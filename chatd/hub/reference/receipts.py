@@ -97,7 +97,8 @@ def merge(hub: State, conversation: Conversation, member: Member, delivered_seq:
     member.raise_to(delivered_seq, read_seq, count)
     if (member.read_seq, member.delivered_seq) != before:
         member.read_moved |= member.read_seq > before[0]
-        moved(hub, conversation, member)
+        if member.read_seq > before[0] or conversation.member_count <= hub.settings.receipt_members_max:
+            moved(hub, conversation, member)
 
 
 def on_position(hub: State, record: bytes) -> Need | None:
