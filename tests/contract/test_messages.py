@@ -8,6 +8,7 @@ import trio
 from support.live import DUP, Peer
 from support.places import Place
 
+from chatd.client import Folded
 from chatd.wire import varint
 from chatd.wire.frame import Frame
 from chatd.wire.layout import decode_fields, encode_fields
@@ -401,3 +402,33 @@ async def test_a_refused_judgement_holds_up_nothing(at: Place) -> None:
         good = await ann.post(cid, b"after")
         refused(await ann.answer(bad), ErrorCode.NOT_FOUND)
         assert (await ann.answer(good))["seq"] == 2
+
+
+async def test_messages_as_they_are_now_follow_from_the_log(at: Place) -> None:
+    async with at.people("ann", "bob") as (ann, bob):
+        cid = await ann.group([bob.user])
+        kept, gone = await ann.say(cid, b"first"), await ann.say(cid, b"second")
+        await ann.act(cid, Kind.EDIT, target=kept, content=b"better")
+        await bob.act(cid, Kind.REACTION, target=kept, added=1, emoji="x")
+        await ann.act(cid, Kind.EDIT, target=gone, content=b"worse")
+        await ann.act(cid, Kind.RECALL, target=gone)
+        async with at.server.client(at.name("bob")) as client:
+            folded = Folded()
+            async for event in client.log(cid):
+                folded.add(event)
+        shown = {message.event.seq: message for message in folded.messages()}
+        assert (shown[kept].text, shown[kept].edited, shown[kept].reactions) == ("better", True, {"x": {bob.user}})
+        assert (shown[gone].payload, shown[gone].recalled, shown[gone].edited) == (b"", True, False)
+
+
+@pytest.mark.parametrize("kind", [Kind.TEXT, Kind.MARKDOWN])
+async def test_texts_reach_the_others_now_and_later_as_they_were_sent(at: Place, kind: Kind) -> None:
+    texts = ["", "hello", "**bold** and _not_", "午饭？ Zoë 👋\n\ttab"]
+    async with at.people("ann", "bob") as (ann, bob):
+        cid = await ann.group([bob.user])
+        seqs = [(await ann.send(cid, text.encode(), kind=kind))["seq"] for text in texts]
+        pushed = (await bob.delivered(cid, seqs[-1]))[-len(texts) :]
+        pulled, _ = await bob.pull_frames(cid, seqs[0])
+        for frames in (pushed, pulled):
+            assert [(frame["kind"], frame["payload"].decode()) for frame in frames] == [(kind, text) for text in texts]
+        assert (await ann.send(cid, b"\xff", kind=kind))["code"] == ErrorCode.BAD_REQUEST

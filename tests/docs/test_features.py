@@ -17,6 +17,8 @@ ROWS = [
 ]
 WORDS = {member.name for enum in (Kind, Method, NoticeTopic, Op) for member in enum}
 WORDS |= {layout.name for layout in EXTENSIONS.values()}
+ON_BOTH_STORES = {"at", "place", "on_either_store", "with_plugin"}
+"""Fixtures that give a test both stores; either_core, for a whole module, is another one."""
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
@@ -30,4 +32,8 @@ def test_a_row_is_complete_and_true(row: list[str]) -> None:
     for name in re.findall(r"`chatd (\w+)", commands):
         assert name in COMMANDS, name
     path, _, function = test.partition("::")
-    assert re.search(rf"^(async )?def {re.escape(function)}\(", (ROOT / path).read_text(), re.MULTILINE), test
+    source = (ROOT / path).read_text()
+    found = re.search(rf"^(?:async )?def {re.escape(function)}\(([^)]*)\)", source, re.MULTILINE)
+    assert found, test
+    uses_both = ON_BOTH_STORES & set(re.findall(r"\w+", found[1])) or 'usefixtures("either_core")' in source
+    assert uses_both, f"{test} runs on one store only"

@@ -18,9 +18,10 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "chatd-pol
 POLL = {"question": "Lunch?", "choices": ["soup", "salad"]}
 
 
-@pytest.fixture(scope="module")
-def with_plugin(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def with_plugin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A server that finds the plugin as if it had been installed into its environment."""
+    store = request.getfixturevalue("postgres").database() if request.param == "postgresql" else request.param
     site = tmp_path_factory.mktemp("site")
     copy = tmp_path_factory.mktemp("plugin")
     for path in EXAMPLE.iterdir():
@@ -31,7 +32,7 @@ def with_plugin(tmp_path_factory: pytest.TempPathFactory) -> Any:
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(site), before)))
     try:
-        with ChatdServer.start(tmp_path_factory.mktemp("server")) as server:
+        with ChatdServer.start(tmp_path_factory.mktemp("server"), "--store", store) as server:
             yield server
     finally:
         if before is None:

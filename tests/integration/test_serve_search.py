@@ -28,6 +28,13 @@ def server(tmp_path: Path) -> Iterator[ChatdServer]:
         yield running
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def on_either_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChatdServer]:
+    store = request.getfixturevalue("postgres").database() if request.param == "postgresql" else request.param
+    with ChatdServer.start(tmp_path / "data", "--shards", "1", "--store", store, inline=False) as running:
+        yield running
+
+
 async def found(client: Client, words: str, **filters: Any) -> list[tuple[int, int]]:
     return [(hit.cid, hit.seq) async for hit in client.search(words, **filters)]
 
@@ -156,7 +163,8 @@ async def test_the_command_shows_and_filters(server: ChatdServer) -> None:
     assert chatd("cafe", "--until", "2020-01-01") == ""
 
 
-async def test_the_export_is_the_log_and_nothing_foreign(server: ChatdServer, tmp_path: Path) -> None:
+async def test_the_export_is_the_log_and_nothing_foreign(on_either_store: ChatdServer, tmp_path: Path) -> None:
+    server = on_either_store
     async with server.client("ann") as ann, server.client("bob") as bob:
         cid = await ann.create_group("Ausflug", [bob.user])
         for number in range(450):

@@ -192,7 +192,10 @@ async def test_rules_are_events_and_hold_after_fold_and_restart(tmp_path: Path) 
         events, _ = await rig.pull(ann, cid, seq)
         assert events == [(seq, b"\x1e\x07\x01\x01\x01"), (seq + 1, b"\x05topic\x06avatar")]
 
+        await rig.request(owner, Method.CONVERSATION_SET_TITLE, {1: cid, 2: "title"})
+
         async def check() -> None:
+            assert (await rig.request(ann, Method.CONVERSATION_GET, {1: cid}))[3] == "title"
             found = await rig.request(ann, Method.CONVERSATION_RULES, {1: cid})
             assert [found[key] for key in (1, 2, 3, 4, 5)] == ["topic", "avatar", 30, 7, denied]
             assert not Right(found[8]) & Right.WRITE
