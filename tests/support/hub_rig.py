@@ -1,7 +1,7 @@
 """A running hub on a real store, called as shards call it: upcalls in, frames out."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -10,9 +10,11 @@ import pytest
 import trio
 
 from chatd._native import HubCore
+from chatd.clock import SYSTEM, Clock
 from chatd.hub.core_settings import HubCoreSettings
 from chatd.hub.flags import UserFlag
 from chatd.hub.loop import Hub
+from chatd.hub.rows import MissingConversation
 from chatd.hub.settings import HubSettings
 from chatd.services.role import make_hub
 from chatd.services.users import stage_user
@@ -25,12 +27,14 @@ from chatd.wire.varint import encode as varint
 from support import fakeshard
 from support.fakeshard import FakeShard
 from support.plain_core import PlainCore
+from support.postgres import Postgres
 from support.stores import PostgresPlace, StorePlace
 
-UNLIMITED = {"pulls_per_s": 0, "requests_per_s": 0, "resolves_per_min": 0}
+UNLIMITED = {"pulls_per_s": 0, "requests_per_s": 0, "searches_per_s": 0, "resolves_per_min": 0}
 NO_FLAGS = UserFlag(0)
 FLIGHT_S = 0.003
 WINDOW = (1000, 1 << 20)
+PATIENCE_S = 60
 
 
 class Refused(Exception):
@@ -101,7 +105,7 @@ class PlainDoor:
         return await self._answer("rpc", self._number)
 
     async def _answer(self, kind: str, number: int) -> bytes:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while True:
                 for entry in self._core.sent:
                     if entry[0] == kind and entry[2] == number:
@@ -148,7 +152,7 @@ class NativeDoor:
         return found
 
     async def _wait(self, wanted: Callable[[Any], bool]) -> Any:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             while True:
                 self.inbox += self.shard.read()
                 for record in self.inbox:
@@ -156,6 +160,17 @@ class NativeDoor:
                         self.inbox.remove(record)
                         return record
                 await trio.sleep(0.001)
+
+    def pushed(self, cid: int) -> dict[int, list[int]]:
+        """What was pushed of a conversation since the last look: user → seqs, in order. Each user has one session."""
+        self.inbox += self.shard.read()
+        users = {handle: user for (user, _), handle in self._sessions.items()}
+        found: dict[int, list[int]] = {}
+        for record in [record for record in self.inbox if isinstance(record, fakeshard.Committed)]:
+            self.inbox.remove(record)
+            for handle in record.handles if record.cid == cid else ():
+                found.setdefault(users[handle], []).append(record.seq)
+        return found
 
     def close(self) -> None:
         self.shard.close()
@@ -258,10 +273,18 @@ class Rig:
         """Messages as if sent by SEND; the last seq."""
 
         def apply() -> int:
+            if self.core.conversation(cid) is None:
+                raise MissingConversation(cid)
             return [self.core.stage_event(cid, user, 1, text.encode(), True) for text in texts][-1]
 
         seq: int = await self.hub.change(apply)
         return seq
+
+    async def settled(self) -> None:
+        """Nothing is staged, and no position waits for its record any more. Native core."""
+        with trio.fail_after(PATIENCE_S):
+            while self.core.timeout_ms() != -1:  # noqa: ASYNC110
+                await trio.sleep(0.005)
 
     def forget(self, cid: int) -> None:
         """The plain core evicts a folded conversation; the native one does so when it likes."""
@@ -309,6 +332,28 @@ def either_core(request: pytest.FixtureRequest) -> Iterator[None]:
     places.clear()
 
 
+server: Postgres | None = None
+"""Where every store is, each path a database of its own; None: as `places` says."""
+
+
+@contextmanager
+def using(kind: str, postgres: Postgres | None = None) -> Iterator[None]:
+    """What `running` runs, without the fixture: a kind of core; with `postgres` its store is there."""
+    global core_kind, server
+    core_kind, server = kind, postgres
+    try:
+        yield
+    finally:
+        core_kind, server = "plain", None
+        places.clear()
+
+
+def place_of(path: Path) -> StorePlace | None:
+    if server is not None and path not in places:
+        places[path] = PostgresPlace(path, server)
+    return places.get(path)
+
+
 def move_away(store: SqliteStore) -> None:
     """Its batches need a while, in which tasks run."""
 
@@ -328,15 +373,15 @@ def plain_only() -> None:
 
 
 @asynccontextmanager
-async def running(path: Path, **settings: Any) -> AsyncIterator[Rig]:
+async def running(path: Path, clock: Clock = SYSTEM, **settings: Any) -> AsyncIterator[Rig]:
     """A hub on the store of `path`, made if there is none. Ending it is a kill: nothing is folded or cleaned up."""
-    place = places.get(path)
+    place = place_of(path)
     store: Any = place.open() if place else SqliteStore.open(path, StoreSettings(reserve_bytes=1 << 20))
     core: Any = PlainCore() if core_kind == "plain" else HubCore(HubCoreSettings(log_epoch=store.log_epoch))
     if core_kind.endswith("distant store"):
         move_away(store)
     folder: Folder = place.folder(batch_age_s=30.0) if place else SqliteFolder.open(path, Portion)
-    hub = make_hub(core, store, HubSettings.from_mapping(UNLIMITED | settings), abort=abort)
+    hub = make_hub(core, store, HubSettings.from_mapping(UNLIMITED | settings), abort=abort, clock=clock)
     hub.shards.add(0)
     _send, receive = trio.open_memory_channel[tuple[Any, ...]](4)
     door: Any = None
