@@ -19,7 +19,11 @@ WORDS = {member.name for enum in (Kind, Method, NoticeTopic, Op) for member in e
 WORDS |= {layout.name for layout in EXTENSIONS.values()}
 ON_BOTH_STORES = {"at", "place", "on_either_store", "with_plugin"}
 """Fixtures that give a test both stores; either_core, for a whole module, is another one."""
-ON_ONE_STORE = {"streams of a producer that is lost", "telemetry: the newest value of each key"}
+ON_ONE_STORE = {
+    "streams of a producer that is lost",
+    "telemetry: the newest value of each key",
+    "make the index of a running server anew",
+}
 """Shown on files alone so far."""
 
 
