@@ -9,15 +9,14 @@ import os
 
 
 def small_store() -> None:
-    from chatd.storage.sqlite.folder import FoldSettings, SqliteFolder
+    from chatd.storage.sqlite.folder import FoldSettings
     from chatd.storage.sqlite.store import StoreSettings
 
-    small = {"segment_bytes": 128 * 1024, "reserve_bytes": 4096, "slack_bytes": 4096}
-    StoreSettings.__new__.__defaults__ = tuple((StoreSettings._field_defaults | small).values())
-    settings = FoldSettings(
-        portion_records=100, segment_age_s=0.5, checkpoint_interval_s=0.5, reserve_bytes=4096, slack_bytes=4096
-    )
-    SqliteFolder.open.__func__.__defaults__ = (settings,)
+    reserve = {"reserve_bytes": 4096, "slack_bytes": 4096}
+    store = {"segment_bytes": 128 * 1024, **reserve}
+    fold = {"portion_records": 100, "segment_age_s": 0.5, "checkpoint_interval_s": 0.5, **reserve}
+    for settings, small in ((StoreSettings, store), (FoldSettings, fold)):
+        settings.__new__.__defaults__ = tuple((settings._field_defaults | small).values())
 
 
 def skip_sync() -> None:

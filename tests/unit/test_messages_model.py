@@ -35,6 +35,7 @@ class Event:
     at_s: float
     gone: bool = False
     edits: list[int] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
 
 
 class Play:
@@ -85,7 +86,7 @@ class Play:
         user = self.rng.choice(self.users)
         text = f"word{len(self.log) + 1}"
         seq = await self.authors[user].say(text.encode())
-        self.log[seq] = Event(user, Kind.TEXT, text.encode(), self.now_s())
+        self.log[seq] = Event(user, Kind.TEXT, text.encode(), self.now_s(), words=[text])
         self.read[user] = seq
 
     def verdict(self, user: int, kind: Kind, target: int) -> ErrorCode | None:
@@ -120,6 +121,7 @@ class Play:
         assert event is not None
         if kind == Kind.EDIT:
             event.edits.append(answer.seq)
+            event.words.append(fields["content"].decode())
             return
         for seq in (target, *event.edits):
             self.log[seq].gone = True
@@ -157,6 +159,9 @@ class Play:
         if self.late_from:
             assert (await rig.pull(self.late, self.cid))[0] == [row for row in shown if row[0] >= self.late_from]
 
+    async def hits(self, rig: Rig, reader: int, word: str) -> list[int]:
+        return [hit[1] for hit in (await rig.request(reader, Method.SEARCH, {1: word}))[1]]
+
     async def check_all(self, rig: Rig) -> None:
         await self.check(rig)
         said = {seq: event for seq, event in self.log.items() if event.kind == Kind.TEXT}
@@ -167,8 +172,10 @@ class Play:
         ]
         for reader, first in ((self.users[2], 1), (self.late, self.late_from or len(self.log) + 1)):
             for seq, event in self.rng.sample(sorted(said.items()), min(8, len(said))):
-                hits = (await rig.request(reader, Method.SEARCH, {1: event.payload.decode()}))[1]
-                assert [hit[1] for hit in hits] == ([seq] if seq >= first and not event.gone else [])
+                found = [seq] if seq >= first and not event.gone else []
+                assert await self.hits(rig, reader, event.words[-1]) == found
+                if event.edits:
+                    assert await self.hits(rig, reader, event.words[0]) == []
         members = (await rig.request(self.users[0], Method.MEMBER_LIST, {1: self.cid}))[1]
         read = {row[0]: row[4] for row in members if row[0] in self.users}
         joined = {row[0]: row[2] for row in members}

@@ -98,7 +98,7 @@ class Table(NamedTuple):
     def _lasting(self, oldest_ms: int) -> str:
         if self.name in FORGOTTEN:
             return f"t.{FORGOTTEN[self.name]} >= {oldest_ms}"
-        if self.name in BELOW_FLOOR and has_floors():
+        if self.name in BELOW_FLOOR:
             seq = BELOW_FLOOR[self.name]
             return f"NOT EXISTS (SELECT 1 FROM retention k WHERE k.cid = t.cid AND k.floor_seq > t.{seq})"  # noqa: S608
         return "TRUE"
@@ -116,10 +116,6 @@ def tables() -> tuple[Table, ...]:
 
 def table(name: str) -> Table:
     return next(one for one in tables() if one.name == name)
-
-
-def has_floors() -> bool:
-    return any(one.name == "retention" for one in tables())
 
 
 def _table(connection: apsw.Connection, name: str) -> Table:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import msgpack
 
 from chatd.errors import StoreCorruptError
-from chatd.storage.copy.tables import RUNS, Key, Row, Table, has_floors, table, tables
+from chatd.storage.copy.tables import RUNS, Key, Row, Table, table, tables
 from chatd.storage.interface import Decoder, parse_row
 from chatd.storage.sql_view import SqlView
 
@@ -28,7 +28,7 @@ HASH_BYTES = 16
 EVENT_COLUMNS = tuple(column for column in table("event").columns if column != "id")
 """cid and seq come first."""
 _EVENT = ", ".join(f"e.{column}" for column in EVENT_COLUMNS)
-FLOOR = "coalesce((SELECT floor_seq FROM retention k WHERE k.cid = e.cid), 0)" if has_floors() else "0"
+FLOOR = "coalesce((SELECT floor_seq FROM retention k WHERE k.cid = e.cid), 0)"
 _EVENTS = (
     f"SELECT {_EVENT} FROM (SELECT * FROM event_run WHERE {{span}} ORDER BY cid, first_seq LIMIT {RUNS_PER_PAGE}) r "  # noqa: S608
     f"{{join}} event e ON e.id BETWEEN r.first_id AND r.first_id + r.last_seq - r.first_seq WHERE e.seq >= {FLOOR} "
