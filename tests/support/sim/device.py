@@ -187,6 +187,11 @@ class Device:
             or any(request.asked for request in self.requests.values())
         )
 
+    @property
+    def done(self) -> bool:
+        """It is logged in, and everything that it wanted has its final answer."""
+        return self.live and not self.pending and not self.requests
+
     # -- what an application does ------------------------------------------------------------------------------------
 
     def send(self, cid: int) -> None:

@@ -31,6 +31,8 @@ from support.sim.network import Connection
 from support.sim.template import AUDITOR, name_of, template
 
 SETTLED_MS, SAFETY_MS, LIVENESS_MS = 1000, 61_000, 5_000
+LOGINS_MS = 60_000
+"""Longer than all devices of a user need for a login each: five a minute are allowed to it."""
 TICK_MS = 200
 FAULTS_MIN, OPERATIONS_MIN, VIRTUAL_S_MIN = 5, 1000, 60
 ACTIONS = 450
@@ -214,7 +216,7 @@ class World(Cluster):
             await self.until(SAFETY_MS)
             await self._heal()
             await self.until(self.now_ms + LIVENESS_MS)
-            self._judge_liveness()
+            await self._judge_liveness()
             await final_read.read(self)
             await self.stop()
             self.nursery.cancel_scope.cancel()
@@ -257,16 +259,22 @@ class World(Cluster):
             if connection is not None and connection.broken:
                 device.on_end(connection)
 
-    def _judge_liveness(self) -> None:
-        for device in self.devices.values():
-            # A session may end at any time, of a token's age for example; the next one comes when the server allows it.
-            could_ms = max(device.live_ms, device.told_until_ms)
-            if not device.live and could_ms < self.now_ms - LIVENESS_MS:
-                self.found("STUCK", f"device {device.number} is not logged in {LIVENESS_MS} ms after the last fault")
-            for cseq, waiting in device.pending.items():
-                self.found("STUCK", f"device {device.number}: cseq {cseq} to {waiting.cid} has no answer")
-            for request in device.requests.values():
-                self.found("STUCK", f"device {device.number}: a request has no answer: {request.frame.hex()}")
+    async def _judge_liveness(self) -> None:
+        """Of everybody now; of who was told to wait with its login when it has had as long since as the others."""
+        last_ms = self.now_ms + LOGINS_MS
+        for device in sorted(self.devices.values(), key=lambda device: device.told_until_ms):
+            while not device.done and self.now_ms < min(device.told_until_ms + LIVENESS_MS, last_ms):
+                await self.until(self.now_ms + TICK_MS)
+            self._judge(device)
+
+    def _judge(self, device: Device) -> None:
+        # A session may end at any time, of a token's age for example.
+        if not device.live and device.live_ms < self.now_ms - LIVENESS_MS:
+            self.found("STUCK", f"device {device.number} is not logged in {LIVENESS_MS} ms after it could have been")
+        for cseq, waiting in device.pending.items():
+            self.found("STUCK", f"device {device.number}: cseq {cseq} to {waiting.cid} has no answer")
+        for request in device.requests.values():
+            self.found("STUCK", f"device {device.number}: a request has no answer: {request.frame.hex()}")
 
     async def reading(self, device: Device, most_ms: int, done: Callable[[], bool]) -> None:
         """Let the time go on for a device of the final read until it is done."""
