@@ -39,16 +39,16 @@ def skip_sync() -> None:
 
 def no_tail() -> None:
     """14: reads look at the main database only, and take what they find for all there is."""
-    from chatd.hub.reads import _Walk
+    from chatd.hub.reads import Walk
 
-    from_database = _Walk._from_database
+    from_database = Walk._from_database
 
     async def all_there_is(self, seq, end):
         await from_database(self, seq, end)
         return end + 1
 
-    _Walk._from_database = all_there_is
-    _Walk._tail_floor = lambda self: 1 << 62
+    Walk._from_database = all_there_is
+    Walk._tail_floor = lambda self: 1 << 62
 
 
 def position_apart() -> None:
