@@ -87,5 +87,12 @@ def test_the_simulation_catches_a_sabotage(number: int, word: str) -> None:
     assert word in sabotages.simulate(number, build=None).words
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_the_simulation_catches_a_lag_that_is_left_out(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As sabotage 8, which needs a build of its own: pushes go on behind a gap of which the device hears nothing."""
+    monkeypatch.setitem(Device.HANDLERS, Op.LAG, lambda device, frame: None)
+    assert "SKIP" in run(1, side).words
+
+
 def test_a_run_that_proves_nothing_is_invalid() -> None:
     assert run(1, "native", faults=[]).invalid == ["0 faults struck"]

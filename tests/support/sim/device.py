@@ -57,6 +57,7 @@ class Device:
         self.connection, self.live = None, False
         self._buffer = b""
         self._received = self._acked = 0
+        self._ack_every = ACK_EVERY
         self._since_ms = self._heard_ms = self.world.now_ms
         self._asked_ms = -1
         self._proved = False
@@ -336,7 +337,7 @@ class Device:
             if self.connection is not connection:
                 return
         self._buffer = data[at:]
-        if self.live and self._received - self._acked >= ACK_EVERY:
+        if self.live and self._received - self._acked >= self._ack_every:
             self._acked = self._received
             self._put(ack(self._received))
         if self.live and not self.waits:
@@ -381,6 +382,7 @@ class Device:
         again = self.live
         self._tries = 0
         self.live, self._since_ms, self._proved = True, self.world.now_ms, False
+        self._ack_every = min(ACK_EVERY, frame["window_frames"] // 2)
         self.ticket, self.log_epoch, self.heartbeat_ms = frame["ticket"], frame["log_epoch"], frame["heartbeat_ms"]
         if not again:
             opened = Connected(self.connection.number, self.user, self.number, self.world.now_s)

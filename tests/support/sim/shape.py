@@ -20,7 +20,8 @@ class Shape:
         self.slow_reads = rng.choice((0.0, 0.02, 0.1))
         self.split = rng.choice((0.0, 0.1, 0.4))
         self.ring_bytes = rng.choice((1 << 18, 1 << 20))
-        soft = rng.choice((4096, 16_384, 65_536))
+        # The smallest is full with a burst, so that who reads slowly misses pushes in the middle of a conversation.
+        soft = rng.choice((512, 16_384, 65_536))
         self.engine_limits = {"queue_soft_bytes": soft, "queue_drained_bytes": soft // 4, "heartbeat_ms": 10_000}
         self.engine_limits["token_grace_ms"] = 20_000
         self.core_limits = {"tail_records_max": rng.choice((800, 100_000)), "ledger_entries": 256}
