@@ -101,7 +101,6 @@ async def fail_one_by_one(directory: Path, failures: Iterable[Failure]) -> Outco
         last: Failure | None = None
         try:
             async with conversation(server, "ann", "bob", "carl") as (run, probes, _):
-                await recovered(server, "folder", probes)
                 for last in failures:
                     await one(server, failpoint, last, probes, outcome)
         except* trio.TooSlowError:
@@ -117,6 +116,7 @@ async def one(
     server: ChatdServer, failpoint: Failpoint, failure: Failure, probes: list[Probe], outcome: Outcome
 ) -> None:
     name, where = "shard 0" if failure.role == "shard" else failure.role, f"{failure.role} {failure.call}"
+    await recovered(server, name, probes)
     before, supervisor = workers(server.pid)[name], server.pid
     failpoint.arm(failure)
     if failure.call not in AT_START:
