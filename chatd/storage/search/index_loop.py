@@ -34,7 +34,7 @@ def index_until(
     interval_s: float = INTERVAL_S,
     retry_s: float = RETRY_S,
 ) -> None:
-    """Until `stop` is set; the step being done is finished first. Whatever fails is said once and tried again."""
+    """Until `stop` is set; the step being done is finished first. Whatever fails is tried again, and said once when it lasts."""
     with ThreadPoolExecutor(1, "polite index", initializer=os.nice, initargs=(POLITE_NICE,)) as polite:
         polite.submit(_follow_always, stop, open_writer, make_indexer, interval_s, retry_s).result()
 
@@ -46,17 +46,20 @@ def _follow_always(
     interval_s: float,
     retry_s: float,
 ) -> None:
-    said = ""
+    last = told = ""
     while not stop.is_set():
         writer = None
         try:
             writer = open_writer()
             _follow(stop, writer, make_indexer(writer), interval_s)
         except StorageError as error:
-            if str(error) != said:
+            # A main database that is just being made, for one, is there a moment later.
+            lasts = str(error) == last
+            last = str(error)
+            if lasts and told != last:
                 log.warning("search is not kept up to date: %s", error)
-            said = str(error)
-            stop.wait(retry_s)
+                told = last
+            stop.wait(retry_s if lasts else interval_s)
         finally:
             if writer is not None:
                 writer.close()
