@@ -34,7 +34,7 @@ def index_until(
     interval_s: float = INTERVAL_S,
     retry_s: float = RETRY_S,
 ) -> None:
-    """Until `stop` is set; the step being done is finished first. Whatever fails is tried again, and said once when it lasts."""
+    """Until `stop` is set; the step being done is finished first. What fails is tried again, and said when it lasts."""
     with ThreadPoolExecutor(1, "polite index", initializer=os.nice, initargs=(POLITE_NICE,)) as polite:
         polite.submit(_follow_always, stop, open_writer, make_indexer, interval_s, retry_s).result()
 
